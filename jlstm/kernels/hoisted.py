@@ -1,0 +1,75 @@
+"""The default: the same scan, and a derivative that carries no parameter's gradient through the loop.
+
+Differentiating a scan in the ordinary way adds a rank-B update to every recurrent weight's gradient at each step: a
+read and a write of `[H, 4H]` each time. But a parameter's tangent enters a step only through `recur` and `update`, so
+it can be had for all T at once, outside, from the stacked states before each step:
+
+    δz(recur)       = ∂recur/∂params (state_t) δparams           added to z's own tangent
+    δ(state, y)     = ∂update/∂params (state_t, z_t) δparams     added to (new state, y) of every step
+    δ(final, y_t)   = the linearised scan of these, of z's tangent and of the initial state's
+
+The scan is linearised with all parameters held fixed. The transpose of the first line is one (T*B)-deep matmul for
+each recurrent weight. All of it is JAX, so that every transform works on it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jlstm.kernels.scan import Before, Carry, Fixed, How, Steps, add, one, scan
+from jlstm.types import Cell, Noise, Params, Y
+
+
+def depends(f: Callable[..., Any], first: Any, *rest: Any) -> bool:
+    """Whether `f(first, *rest)` makes any use of `first`."""
+    jaxpr = jax.make_jaxpr(f)(first, *rest).jaxpr
+    mine = {id(v) for v in jaxpr.invars[: len(jax.tree.leaves(first))]}
+    return any(id(v) in mine for eqn in jaxpr.eqns for v in eqn.invars) or any(id(v) in mine for v in jaxpr.outvars)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def hoisted(
+    cell: Cell, how: How, params: Params, fixed: Fixed, carry: Carry, steps: Steps
+) -> tuple[Carry, tuple[Y | None, None]]:
+    """`scan`, with the derivative above."""
+    return scan(cell, how, params, fixed, carry, steps)  # type: ignore[return-value]
+
+
+@hoisted.defjvp
+def _hoisted_jvp(cell: Cell, how: How, primals: Any, tangents: Any) -> Any:
+    params, fixed, carry, steps = primals
+    dparams, dfixed, dcarry, dsteps = tangents
+
+    def recur(params: Params, before: Before, noise: Any) -> Any:
+        return cell.recur(params, before.state, Noise(fixed.noise, noise))
+
+    def update(params: Params, before: Before, noise: Any) -> Any:
+        return cell.update(params, before.state, before.z, Noise(fixed.noise, noise))
+
+    def tangent(f: Callable[..., Any], before: Before) -> Any:
+        """∂f/∂params δparams at every step, all T at once."""
+        over_time = jax.vmap(f, in_axes=(None, 0, 0))
+        return jax.jvp(lambda p: over_time(p, before, steps.noise), (params,), (dparams,))[1]
+
+    nudged = depends(update, params, Before(carry.state, one(steps.z)), one(steps.noise))
+    nudges = None
+    if nudged:  # zeros of (new state, y) for every step
+        T = jax.tree.leaves(steps.z)[0].shape[0]
+        zero = jax.tree.map(jnp.zeros_like, (carry.state, fixed.blank))
+        nudges = jax.tree.map(lambda a: jnp.broadcast_to(a, (T, *a.shape)), zero)
+
+    def primal(origin: Any, carry: Carry, z: Any, nudges: Any) -> Any:
+        end, (y, before) = scan(
+            cell, how._replace(record=True), params, fixed._replace(origin=origin), carry, steps._replace(z=z), nudges
+        )
+        return (end, (y, None)), before
+
+    out, linear, before = jax.linearize(primal, fixed.origin, carry, steps.z, nudges, has_aux=True)
+    dz = add(dsteps.z, tangent(recur, before))
+    dnudges = tangent(update, before) if nudged else None
+    return out, linear(dfixed.origin, dcarry, dz, dnudges)

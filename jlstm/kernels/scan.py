@@ -1,0 +1,114 @@
+"""The definition: one step with its masks, and `lax.scan` over it with JAX's ordinary differentiation."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jlstm.types import Array, Cell, Noise, Params, State, Y, Z
+
+
+class How(NamedTuple):
+    """How to scan: plain Python values.
+
+    stack: outputs of all steps are wanted, not only the last one's.   record: `Before` of every step is wanted.
+    """
+
+    reverse: bool
+    unroll: int
+    stack: bool
+    record: bool = False
+
+
+class Fixed(NamedTuple):
+    """What all steps of a sequence share. origin: the state an episode begins from; blank: zeros like one y."""
+
+    origin: State
+    blank: Y
+    noise: Any
+
+
+class Steps(NamedTuple):
+    """What differs from step to step; every leaf leads with T, None where the option is off.
+
+    z: the projected inputs.   valid, reset: bool `[T, *B]`.   cut: bool `[T]`, the gradient stops before this step.
+    noise: the per-step part.
+    """
+
+    z: Z
+    valid: Array | None
+    reset: Array | None
+    cut: Array | None
+    noise: Any
+
+
+class Carry(NamedTuple):
+    """state, and the output of the last valid step, None where outputs are stacked."""
+
+    state: State
+    last: Y | None
+
+
+class Before(NamedTuple):
+    """What `update` was given at a step."""
+
+    state: State
+    z: Z
+
+
+def select(condition: Array | None, new: Any, old: Any) -> Any:
+    """`where` over two trees; condition `[*B]` stands for all axes behind; None is True. A product would let NaN by."""
+    if condition is None:
+        return new
+
+    def leaf(a: Array, b: Array) -> Array:
+        return jnp.where(jnp.expand_dims(condition, range(condition.ndim, a.ndim)), a, b)
+
+    return jax.tree.map(leaf, new, old)
+
+
+def add(a: Any, b: Any) -> Any:
+    """a + b, leaf by leaf; an absent (None) b adds nothing."""
+    return a if b is None else jax.tree.map(jnp.add, a, b)
+
+
+def one(tree: Any) -> Any:
+    """Stands for one step of a tree that leads with T (0 included), where only shapes, dtypes and sharding matter."""
+    return jax.tree.map(lambda a: jnp.sum(a, 0).astype(a.dtype), tree)
+
+
+def body(
+    cell: Cell, how: How, params: Params, fixed: Fixed, carry: Carry, step: Steps, nudge: Any = None
+) -> tuple[Carry, tuple[Y | None, Before | None]]:
+    """One step. `nudge` is added to (new state, y): a zero, with respect to which `hoisted` differentiates."""
+    state = carry.state
+    if step.cut is not None:
+        state = select(step.cut, jax.lax.stop_gradient(state), state)
+    if step.reset is not None and not how.reverse:
+        state = select(step.reset, fixed.origin, state)
+    noise = Noise(fixed.noise, step.noise)
+    z = add(step.z, cell.recur(params, state, noise))
+    new, y = add(cell.update(params, state, z, noise), nudge)
+    new = select(step.valid, new, state)
+    if step.reset is not None and how.reverse:
+        # The episode that begins at t ends here for a scan that comes from behind: step t-1 must not see it.
+        new = select(step.reset, fixed.origin, new)
+    before = Before(state, z) if how.record else None
+    if how.stack:
+        return Carry(new, None), (select(step.valid, y, fixed.blank), before)
+    return Carry(new, select(step.valid, y, carry.last)), (None, before)
+
+
+def scan(
+    cell: Cell, how: How, params: Params, fixed: Fixed, carry: Carry, steps: Steps, nudges: Any = None
+) -> tuple[Carry, tuple[Y | None, Before | None]]:
+    """All steps: the final carry, and what `body` emits stacked over T (in input order)."""
+    return jax.lax.scan(
+        lambda carry, xs: body(cell, how, params, fixed, carry, *xs),
+        carry,
+        (steps, nudges),
+        reverse=how.reverse,
+        unroll=how.unroll,
+    )
