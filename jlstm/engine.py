@@ -1,0 +1,205 @@
+"""The engine: noise, masks, resets, remat around one cell. It knows the `Cell` protocol and the kernels, no cell.
+
+Time leads here: a net maps `[T, *B, D]` to `[T, *B, K]`, and a `Run` says what a call says beside params, inputs and
+state. `jlstm.unroll` checks its arguments and makes the `Run`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jlstm import checks
+from jlstm.kernels import BACKENDS
+from jlstm.kernels.scan import Carry, Fixed, How, Steps, add, body, one, select
+from jlstm.types import Array, Backend, Cell, Key, Layer, Noise, Params, Shape, State, Y
+
+
+class Trace(NamedTuple):
+    """What a cell did at every step, for looking at: `[*B, T, ...]`, or time-major as the call was.
+
+    states: the state before each step (after a reset).   z: what `update` was given, by gate name.   outputs: y.
+    """
+
+    states: State
+    z: Any
+    outputs: Any
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """The static part of a call."""
+
+    name: str = "unroll"  # the public function, for error messages
+    return_sequences: bool = False
+    reverse: bool = False
+    time_major: bool = False
+    checkpoint_every: int | None = None
+    truncate_every: int | None = None
+    scan_unroll: int = 1
+    backend: Backend = "hoisted"
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One call, as cells and layers see it while it is traced. Layers hand it on, `replace`d.
+
+    t: int32 `[T]`, the position of every step.   valid, reset: bool `[T, *B]` or None.
+    at_last: the inputs have no time axis any more; they are the last valid step's.
+    """
+
+    options: Options
+    batch_shape: Shape
+    t: Array
+    valid: Array | None
+    reset: Array | None
+    key: Key | None
+    return_sequences: bool
+    reverse: bool
+    at_last: bool = False
+
+    replace = dataclasses.replace
+
+    def at(self, index: int) -> Run:
+        """The run of the part `index` of a net: it has noise of its own."""
+        return self.replace(key=None if self.key is None else jax.random.fold_in(self.key, index))
+
+    def is_last(self) -> Array:
+        """Bool `[T, *B]`: True at the last valid step in the order of processing, nowhere for an empty row."""
+        index = jnp.arange(self.t.shape[0]).reshape((-1,) + (1,) * len(self.batch_shape))
+        index = jnp.broadcast_to(index, (self.t.shape[0], *self.batch_shape))
+        order = -index if self.reverse else index
+        valid = jnp.ones(index.shape, bool) if self.valid is None else self.valid
+        order = jnp.where(valid, order, -self.t.shape[0])
+        return valid & (order == jnp.max(order, axis=0, keepdims=True, initial=-self.t.shape[0]))
+
+    def pick(self, sequence: Array) -> Array:
+        """The last valid step of `[T, *B, ...]`, `[*B, ...]`; zeros for an empty row."""
+        if self.valid is None and self.t.shape[0]:
+            return sequence[0 if self.reverse else -1]
+        kept = select(self.is_last(), sequence, jnp.zeros_like(sequence))
+        return jnp.sum(kept, axis=0).astype(sequence.dtype)  # a sum of one: no gather, which sharding would mind
+
+    def blank_invalid(self, y: Array) -> Array:
+        """y with 0 at invalid steps, or, `at_last`, in rows that have no valid step."""
+        if self.at_last:
+            valid = None if self.valid is None and self.t.shape[0] else jnp.any(self.is_last(), axis=0)
+        else:
+            valid = self.valid
+        return select(valid, y, jnp.zeros_like(y))
+
+
+def is_recurrent(net: Cell | Layer) -> bool:
+    return checks.is_cell(net) or net.recurrent  # type: ignore[union-attr]
+
+
+def run_net(net: Cell | Layer, params: Params, x: Array, state: State, run: Run) -> tuple[State, Any, Any]:
+    """Any net over time: `(final_state, outputs, traces)`; traces is None but under `trace`."""
+    if checks.is_cell(net):
+        return run_cell(net, params, x, state, run)  # type: ignore[arg-type]
+    return net.unroll(params, x, state, run)  # type: ignore[union-attr]
+
+
+def run_cell(cell: Cell, params: Params, x: Array, state: State, run: Run) -> tuple[State, Y, Trace | None]:
+    """A cell over x `[T, *B, D]`, 0 at invalid steps: outputs `[T, *B, H]`, or the last valid step's `[*B, H]`."""
+    options = run.options
+    how = How(run.reverse, options.scan_unroll, stack=run.return_sequences, record=options.name == "trace")
+    origin, state = _initial_states(cell, params, x, run.batch_shape, state)
+
+    def prepare(xs: _PerStep) -> tuple[Any, Steps]:
+        noise = _draw(cell, params, run, xs.t)
+        project = jax.vmap(lambda x, n: cell.project(params, x, Noise(noise.sequence, n)))
+        return noise.sequence, Steps(project(xs.x, noise.step), xs.valid, xs.reset, xs.cut, noise.step)
+
+    # A scan wants its carry to come out as it went in: in dtype, in sharding, in the mesh axes it varies over. Zeros
+    # made from what a step gives have all three. The step itself is dead code.
+    xs = _PerStep(x, run.valid, run.reset, _cuts(run), run.t)
+    noise, steps = prepare(jax.tree.map(lambda a: a[None], one(xs)))
+    step = one(steps)._replace(valid=None)
+    probe = body(cell, how._replace(stack=True), params, Fixed(origin, None, noise), Carry(state, None), step)
+    like, blank = jax.tree.map(jnp.zeros_like, (probe[0].state, probe[1][0]))
+    origin, carry = add(origin, like), Carry(add(state, like), None if how.stack else blank)
+
+    def sequence(carry: Carry, xs: _PerStep) -> tuple[Carry, Any]:
+        noise, steps = prepare(xs)
+        fixed = Fixed(origin, blank, noise)
+        if options.name == "step":  # no loop around one step
+            carry, emitted = body(cell, how, params, fixed, carry, one(steps))
+            return carry, jax.tree.map(lambda a: a[None], emitted)
+        return BACKENDS[options.backend](cell, how, params, fixed, carry, steps)
+
+    if options.checkpoint_every is None:
+        carry, (y, before) = sequence(carry, xs)
+    else:
+        carry, (y, before) = _in_chunks(sequence, carry, xs, options.checkpoint_every, run.reverse)
+    trace = None if before is None else Trace(before.state, before.z, y)
+    return carry.state, y if how.stack else carry.last, trace
+
+
+class _PerStep(NamedTuple):
+    """What comes in for every step; every leaf leads with T. cut: the gradient stops before this step."""
+
+    x: Array
+    valid: Array | None
+    reset: Array | None
+    cut: Array | None
+    t: Array
+
+
+def _draw(cell: Cell, params: Params, run: Run, t: Array) -> Noise:
+    """The noise of the steps at positions t `[T]`; its per-step part leads with T."""
+    key = run.key
+    if key is None or not hasattr(cell, "noise"):
+        return Noise()
+    draw = jax.vmap(lambda t: cell.noise(key, params, run.batch_shape, t) or Noise(), out_axes=Noise(None, 0))
+    return jax.lax.stop_gradient(draw(t))
+
+
+def _initial_states(cell: Cell, params: Params, x: Array, batch_shape: Shape, state: State) -> tuple[State, State]:
+    """(the state an episode begins from, the given state) in the dtypes of `initial_state` for params as wide as x."""
+    wide = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, jnp.result_type(p, x)), params)
+    like = jax.eval_shape(lambda p: cell.initial_state(p, batch_shape), wide)
+    origin = cell.initial_state(params, batch_shape)
+    return jax.tree.map(lambda a, b: a.astype(b.dtype), (origin, origin if state is None else state), (like, like))
+
+
+def _cuts(run: Run) -> Array | None:
+    """Bool `[T]`: where truncation stops the gradient, at multiples of k in time, never before the first step taken."""
+    k = run.options.truncate_every
+    if k is None:
+        return None
+    T = run.t.shape[0]
+    if run.reverse:
+        return ((run.t + 1) % k == 0) & (jnp.arange(T) < T - 1)
+    return (run.t % k == 0) & (jnp.arange(T) > 0)
+
+
+def _in_chunks(f: Callable[[Carry, Any], Any], carry: Carry, xs: Any, k: int, reverse: bool) -> tuple[Carry, Any]:
+    """f over chunks of k steps, each recomputed in the backward pass; the last chunk in time may be short."""
+    T = jax.tree.leaves(xs)[0].shape[0]
+    whole = T - T % k
+    # Inside a scan nothing can be shared between the two computations of a chunk, so that no barrier is needed.
+    inner = jax.checkpoint(f, prevent_cse=False)
+
+    def head(carry: Carry) -> tuple[Carry, Any]:
+        chunks = jax.tree.map(lambda a: a[:whole].reshape(whole // k, k, *a.shape[1:]), xs)
+        carry, out = jax.lax.scan(inner, carry, chunks, reverse=reverse)
+        return carry, jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), out)
+
+    def rest(carry: Carry) -> tuple[Carry, Any]:
+        return jax.checkpoint(f)(carry, jax.tree.map(lambda a: a[whole:], xs))
+
+    if whole == T:
+        return head(carry)
+    if reverse:
+        carry, last = rest(carry)
+        carry, first = head(carry)
+    else:
+        carry, first = head(carry)
+        carry, last = rest(carry)
+    return carry, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, last)

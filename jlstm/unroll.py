@@ -1,0 +1,211 @@
+"""The public calls: `unroll`, `step`, `trace`. They check their arguments and hand a `Run` to the engine."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jlstm import checks
+from jlstm.engine import Options, Run, run_net
+from jlstm.kernels import BACKENDS
+from jlstm.kernels.scan import select
+from jlstm.types import Array, ArrayLike, Backend, Cell, Key, Layer, Params, State, Y
+
+
+def sequence_mask(lengths: ArrayLike, T: int) -> Array:
+    """Bool `[*B, T]`, True where t < length; lengths: integers `[*B]`.
+
+    >>> sequence_mask(jnp.array([0, 2]), 3).astype(int).tolist()
+    [[0, 0, 0], [1, 1, 0]]
+    """
+    lengths = checks.integers("sequence_mask", "lengths", lengths)
+    shape = (*lengths.shape, checks.size("sequence_mask", "T", T, at_least=0))
+    t = jax.lax.broadcasted_iota(jnp.int32, shape, len(shape) - 1)
+    return t < jnp.expand_dims(lengths, -1)
+
+
+class _Given(NamedTuple):
+    """The traced part of a call beside params and inputs; None where not given."""
+
+    state: State
+    lengths: ArrayLike | None
+    mask: ArrayLike | None
+    resets: ArrayLike | None
+    key: Key | None
+    t: ArrayLike | int
+
+
+@jax.jit
+def _call(net: Any, params: Params, inputs: Array, given: _Given, options: Options) -> tuple[State, Any, Any]:
+    """All public calls: `(final_state, outputs, traces)`. One module-level jit: an equal call never traces again."""
+    checks.call(options.name, net, params, inputs, given, options.time_major)
+    one_step = options.name == "step"
+    axis = 0 if options.time_major or one_step else inputs.ndim - 1 - net.feature_axes
+
+    def time_first(a: Any) -> Any:
+        return a if a is None else a[None] if one_step else jnp.moveaxis(a, axis, 0)
+
+    x, valid, reset = time_first(inputs), time_first(given.mask), time_first(given.resets)
+    T, batch_shape = x.shape[0], x.shape[1 : x.ndim - net.feature_axes]
+    if given.lengths is not None:
+        within = jnp.moveaxis(sequence_mask(given.lengths, T), -1, 0)
+        valid = within if valid is None else valid & within
+        reset = None if reset is None else reset & within
+    t = jnp.asarray(given.t) + jnp.arange(T)
+    run = Run(options, batch_shape, t, valid, reset, given.key, options.return_sequences, options.reverse)
+    # What padding holds must reach no product, or its NaN would come back as 0 * NaN in a gradient.
+    x = select(valid, x, jnp.zeros_like(x))
+    state = net.initial_state(params, batch_shape) if given.state is None else given.state
+    state, outputs, traces = run_net(net, params, x, state, run)
+    if options.return_sequences:
+        outputs, traces = jax.tree.map(lambda a: jnp.moveaxis(a, 0, axis), (outputs, traces))
+    return state, outputs, traces
+
+
+def _start(name: str, net: Any, backend: Backend | None, arrays: dict[str, Any], **options: Any) -> Any:
+    """Everything that can be told without tracing, then the jitted call."""
+    checks.net(name, net)
+    checks.arrays(name, arrays)
+    named = backend or os.environ.get("JLSTM_BACKEND") or "hoisted"
+    options = checks.options(name, options, named, tuple(BACKENDS), from_environment=backend is None)
+    params, inputs = arrays.pop("params"), arrays.pop("inputs")
+    return _call(net, params, inputs, _Given(**arrays), Options(name=name, **options))
+
+
+def unroll(
+    net: Cell | Layer,
+    params: Params,
+    inputs: ArrayLike,
+    *,
+    state: State | None = None,
+    return_sequences: bool = False,
+    lengths: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    resets: ArrayLike | None = None,
+    reverse: bool = False,
+    time_major: bool = False,
+    key: Key | None = None,
+    t: ArrayLike | int = 0,
+    checkpoint_every: int | None = None,
+    truncate_every: int | None = None,
+    scan_unroll: int = 1,
+    backend: Backend | None = None,
+) -> tuple[State, Y]:
+    """Run a cell or a layer over a sequence: `(final_state, outputs)`, whatever the options.
+
+    outputs is `[*B, H]`, the last valid step's in the order of processing; with `return_sequences=True` it is
+    `[*B, T, H]`, in input order also with `reverse`. The dtypes are those of `LSTM.compute_dtype`.
+
+    net: a `Cell` or a `Layer`; static.   params: what `net.init` returned.
+    inputs: float `[*B, T, D]`, any number of batch axes; integers `[*B, T]` for a net that begins with `Embed`.
+    state: of `net.initial_state(params, batch_shape)`'s structure, `[*B, ...]`; None is that. The returned state,
+        handed back, continues the sequence (with `reverse`: chunks from the last to the first).
+    lengths: integers `[*B]`; a length above T acts as T.   mask: bool `[*B, T]`, True = valid, any pattern.
+        At an invalid step the state is carried, the output is 0, and what the padding holds, NaN included, changes
+        nothing, in values and in gradients.
+    resets: bool `[*B, T]`, True: a new episode begins at t, from `initial_state`. It acts also where `mask` hides t,
+        not at or beyond `lengths`. With `reverse` the state is reset once step t was taken, so that step t-1 does
+        not see the episode; the final state of a reversed scan with a reset at 0 is therefore the initial state.
+    reverse: take the steps from the last to the first.
+    time_major: inputs, mask, resets and outputs are `[T, *B, ...]`; lengths and states stay `[*B, ...]`.
+    key: a PRNG key; noise (dropout) exists only where one is given.   t: the position of the first step, for the noise
+        and the truncation of a sequence in chunks.
+    checkpoint_every: recompute chunks of k steps in the backward pass: memory O(T/k + k), the same numbers.
+    truncate_every: truncated back-propagation through time: the gradient stops at multiples of k.
+    scan_unroll: steps in one iteration of the loop, as in `lax.scan`.
+    backend: "scan" (ordinary differentiation) or "hoisted" (no weight gradient in the loop); None picks, or the
+        environment's JLSTM_BACKEND does.
+
+    Raises ValueError or TypeError for arguments that do not fit, before any work; NotImplementedError where a named
+    backend cannot do a legal call.
+
+    >>> import jlstm
+    >>> cell = jlstm.LSTM(5)
+    >>> params, x = cell.init(jax.random.key(0), 3), jnp.ones((2, 7, 3))
+    >>> state, last = jlstm.unroll(cell, params, x)
+    >>> state, sequence = jlstm.unroll(cell, params, x, return_sequences=True)
+    >>> last.shape, sequence.shape
+    ((2, 5), (2, 7, 5))
+    """
+    arrays = dict(params=params, inputs=inputs, state=state, lengths=lengths, mask=mask, resets=resets, key=key, t=t)
+    final_state, outputs, _ = _start(
+        "unroll",
+        net,
+        backend,
+        arrays,
+        return_sequences=return_sequences,
+        reverse=reverse,
+        time_major=time_major,
+        checkpoint_every=checkpoint_every,
+        truncate_every=truncate_every,
+        scan_unroll=scan_unroll,
+    )
+    return final_state, outputs
+
+
+def step(
+    net: Cell | Layer,
+    params: Params,
+    state: State | None,
+    x: ArrayLike,
+    *,
+    reset: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    key: Key | None = None,
+    t: ArrayLike | int = 0,
+    backend: Backend | None = None,
+) -> tuple[State, Y]:
+    """One step: `(state, y)`; T of them, with t = 0 .. T-1, equal one `unroll`.
+
+    x: `[*B, D]` (integers `[*B]` for a net that begins with `Embed`); y `[*B, H]`.   state: None is the initial state.
+    reset, mask: bool `[*B]`, as in `unroll`.   key, t: the sequence's key and this step's position.
+    The state returned has the dtypes of `initial_state`, so that `step` runs in your own `lax.scan`.
+
+    Raises ValueError or TypeError for arguments that do not fit; NotImplementedError for a bidirectional net, which
+    needs the end of the sequence before its beginning.
+
+    >>> import jlstm
+    >>> cell = jlstm.LSTM(5)
+    >>> params = cell.init(jax.random.key(0), 3)
+    >>> state, y = jlstm.step(cell, params, cell.initial_state(params, (2,)), jnp.ones((2, 3)))
+    >>> y.shape
+    (2, 5)
+    """
+    arrays = dict(params=params, inputs=x, state=state, lengths=None, mask=mask, resets=reset, key=key, t=t)
+    state, y, _ = _start("step", net, backend, arrays)
+    return state, y
+
+
+def trace(
+    net: Cell | Layer,
+    params: Params,
+    inputs: ArrayLike,
+    *,
+    state: State | None = None,
+    lengths: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    resets: ArrayLike | None = None,
+    reverse: bool = False,
+    time_major: bool = False,
+    key: Key | None = None,
+    t: ArrayLike | int = 0,
+) -> tuple[State, Any]:
+    """For looking: `(final_state, Trace)`, with what `unroll` throws away. The arguments are `unroll`'s.
+
+    A `Stack` gives a tuple of traces, one a layer, None for a layer without recurrence; `Bidirectional` a pair.
+
+    >>> import jlstm
+    >>> cell = jlstm.LSTM(5)
+    >>> params = cell.init(jax.random.key(0), 3)
+    >>> state, seen = jlstm.trace(cell, params, jnp.ones((2, 7, 3)))
+    >>> seen.states.c.shape, jax.nn.sigmoid(seen.z.f).shape
+    ((2, 7, 5), (2, 7, 5))
+    """
+    arrays = dict(params=params, inputs=inputs, state=state, lengths=lengths, mask=mask, resets=resets, key=key, t=t)
+    final_state, _, traces = _start(
+        "trace", net, "scan", arrays, return_sequences=True, reverse=reverse, time_major=time_major
+    )
+    return final_state, traces
