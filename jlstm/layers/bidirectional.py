@@ -1,0 +1,119 @@
+"""`Bidirectional`: one net from the first step to the last, another from the last to the first."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+
+from jlstm import checks
+from jlstm.engine import Run, is_recurrent, run_net
+from jlstm.types import Array, Cell, Key, Layer, Merge, Params, Shape, State
+
+
+class BidirectionalParams(NamedTuple):
+    """The parameters of the two directions."""
+
+    forward: Params
+    backward: Params
+
+
+class BidirectionalState(NamedTuple):
+    """The final states of the two directions; the backward one's is the one after step 0."""
+
+    forward: State
+    backward: State
+
+
+class BidirectionalOutputs(NamedTuple):
+    """The outputs of the two directions, with `merge="none"`."""
+
+    forward: Array
+    backward: Array
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Bidirectional(Layer):
+    """Two directions over the same inputs (Schuster & Paliwal 1997); outputs in input order, merged step by step.
+
+    forward, backward: the nets; one alone is used for both, with parameters of its own for each.
+    merge: "concat" (forward first), "sum", "mul", "mean", or "none": `BidirectionalOutputs`.
+
+    With `return_sequences=False` each direction gives the last step that it took: the forward one the last valid
+    step, the backward one the first, as in Keras. `step` raises NotImplementedError.
+    """
+
+    forward: Cell | Layer
+    backward: Cell | Layer | None = None
+    _: dataclasses.KW_ONLY
+    merge: Merge = "concat"
+
+    def __post_init__(self) -> None:
+        checks.net("Bidirectional", self.forward, "forward")
+        if self.backward is not None:
+            checks.net("Bidirectional", self.backward, "backward")
+            if self.backward.feature_axes != self.forward.feature_axes:
+                raise checks.problem("Bidirectional", "backward", "a net for forward's kind of input", self.backward)
+        checks.choice("Bidirectional", "merge", self.merge, get_args(Merge))
+
+    @property
+    def directions(self) -> tuple[Cell | Layer, Cell | Layer]:
+        return self.forward, self.forward if self.backward is None else self.backward
+
+    @property
+    def feature_axes(self) -> int:
+        return self.forward.feature_axes
+
+    @property
+    def recurrent(self) -> bool:
+        return any(map(is_recurrent, self.directions))
+
+    def init(self, key: Key, input_size: int | None = None) -> BidirectionalParams:
+        keys = jax.random.split(key)
+        return BidirectionalParams(*[net.init(k, input_size) for net, k in zip(self.directions, keys, strict=True)])  # type: ignore[arg-type]
+
+    def output_size(self, input_size: int | None = None) -> int:
+        forward, backward = (net.output_size(input_size) for net in self.directions)  # type: ignore[arg-type]
+        if self.merge == "none":
+            raise checks.problem("Bidirectional", "merge", "one that gives one output, for what follows", "'none'")
+        if self.merge == "concat":
+            return forward + backward
+        if forward != backward:
+            raise checks.problem(
+                "Bidirectional", "merge", "'concat' or equal output sizes", f"{forward} and {backward}"
+            )
+        return forward
+
+    def initial_state(self, params: BidirectionalParams, batch_shape: Shape = ()) -> BidirectionalState:
+        pairs = zip(self.directions, params, strict=True)
+        return BidirectionalState(*[net.initial_state(p, batch_shape) for net, p in pairs])
+
+    def unroll(
+        self, params: BidirectionalParams, inputs: Array, state: BidirectionalState, run: Run
+    ) -> tuple[BidirectionalState, Any, tuple[Any, Any]]:
+        if run.options.name == "step":
+            raise NotImplementedError(
+                "step: net: a Bidirectional net needs the end of the sequence for its first output; type unroll."
+            )
+        forward, backward = self.directions
+        s_f, y_f, seen_f = run_net(forward, params.forward, inputs, state.forward, run.at(0))
+        s_b, y_b, seen_b = run_net(
+            backward, params.backward, inputs, state.backward, run.at(1).replace(reverse=not run.reverse)
+        )
+        return BidirectionalState(s_f, s_b), self._merge(y_f, y_b), (seen_f, seen_b)
+
+    def _merge(self, forward: Array, backward: Array) -> Any:
+        match self.merge:
+            case "none":
+                return BidirectionalOutputs(forward, backward)
+            case "concat":
+                return jnp.concatenate([forward, backward], axis=-1)
+            case "sum":
+                return forward + backward
+            case "mul":
+                return forward * backward
+            case "mean":
+                return (forward + backward) / 2

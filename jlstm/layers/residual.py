@@ -1,0 +1,54 @@
+"""`Residual`: a net around which the input goes straight."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+
+from jlstm import checks
+from jlstm.engine import Run, is_recurrent, run_net
+from jlstm.types import Array, Cell, Key, Layer, Params, Shape, State
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Residual(Layer):
+    """x + layer(x) (He et al. 2016); the layer's output must have the size of its input.
+
+    With `return_sequences=False` it adds the input of the step that it gives.
+    """
+
+    layer: Cell | Layer
+
+    def __post_init__(self) -> None:
+        checks.net("Residual", self.layer, "layer")
+        if self.layer.feature_axes != 1:
+            raise checks.problem("Residual", "layer", "a net that takes floats [*B, T, D]", repr(self.layer))
+
+    @property
+    def feature_axes(self) -> int:
+        return self.layer.feature_axes
+
+    @property
+    def recurrent(self) -> bool:
+        return is_recurrent(self.layer)
+
+    def init(self, key: Key, input_size: int | None = None) -> Params:
+        self.output_size(input_size)
+        return self.layer.init(key, input_size)  # type: ignore[arg-type]
+
+    def output_size(self, input_size: int | None = None) -> int:
+        size = checks.size("Residual", "input_size", input_size)
+        if self.layer.output_size(size) != size:
+            raise checks.problem("Residual", "layer", f"output size {size} = D", self.layer.output_size(size))
+        return size
+
+    def initial_state(self, params: Params, batch_shape: Shape = ()) -> State:
+        return self.layer.initial_state(params, batch_shape)
+
+    def unroll(self, params: Params, inputs: Array, state: State, run: Run) -> tuple[State, Array, Any]:
+        state, y, seen = run_net(self.layer, params, inputs, state, run)
+        straight = inputs if run.return_sequences or run.at_last else run.pick(inputs)
+        return state, run.blank_invalid(straight + y) if run.return_sequences else straight + y, seen
