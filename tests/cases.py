@@ -1,0 +1,260 @@
+"""What the contract runs over: a table of nets, their arrays, and a sample of the options. A new cell is a new row.
+
+The cells below are ones that a user could write outside of the library; `reference.py` has all nets in plain NumPy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import itertools
+import random
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jlstm
+from jlstm.cells import lstm
+from jlstm.types import Noise
+
+D, H, VOCABULARY = 3, 4, 5
+BACKENDS = ("scan", "hoisted")
+
+
+@contextlib.contextmanager
+def float64() -> Iterator[None]:
+    before = bool(jax.config.read("jax_enable_x64"))
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", before)
+
+
+# ---- cells
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Elman(jlstm.Cell):
+    """h' = tanh(x W + h U + b), y = h' V (Elman 1990). Bare tuples and arrays; y is no part of the state."""
+
+    hidden_size: int = H
+
+    def init(self, key, input_size):
+        w, u, v = (jax.random.normal(k, (size, self.hidden_size)) for k, size in self._weights(key, input_size))
+        return w, u, jnp.zeros(self.hidden_size), v
+
+    def _weights(self, key, input_size):
+        return zip(jax.random.split(key, 3), (input_size, self.hidden_size, self.hidden_size), strict=True)
+
+    def output_size(self, input_size):
+        return self.hidden_size
+
+    def initial_state(self, params, batch_shape=()):
+        return jnp.zeros((*batch_shape, self.hidden_size), jnp.result_type(*params))
+
+    def project(self, params, x, noise=None):
+        return x @ params[0] + jnp.expand_dims(params[2], range(x.ndim - 1))
+
+    def recur(self, params, state, noise=None):
+        return state @ params[1]
+
+    def update(self, params, state, z, noise=None):
+        h = jnp.tanh(z)
+        return h, h @ params[3]
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Zoneout(jlstm.LSTM):
+    """An LSTM with both kinds of noise: h is dropped on its way into the gates, by one mask a sequence (Gal &
+    Ghahramani 2016), and units keep their old state, drawn at every step (Krueger et al. 2017)."""
+
+    rate: float = 0.4
+
+    def noise(self, key, params, batch_shape, t):
+        shape = (*batch_shape, self.hidden_size)
+        sequence, step = jax.random.split(key)
+        kept = jax.random.bernoulli(sequence, 1 - self.rate, shape)
+        return Noise(kept, jax.random.bernoulli(jax.random.fold_in(step, t), self.rate, shape))
+
+    def recur(self, params, state, noise=None):
+        if noise is None or noise.sequence is None:
+            return lstm.recur(params, state)
+        h = jnp.where(noise.sequence, state.h / (1 - self.rate), jnp.zeros_like(state.h))
+        return lstm.recur(params, state._replace(h=h))
+
+    def update(self, params, state, z, noise=None):
+        new, y = lstm.update(params, state, z)
+        if noise is None or noise.step is None:
+            return new, y
+        new = jax.tree.map(lambda old, new: jnp.where(noise.step, old, new), state, new)
+        return new, new.h
+
+
+class CounterState(NamedTuple):
+    h: Any
+    n: Any
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Counter(jlstm.Cell):
+    """h' = tanh(x W + h U) / (1 + n), n' = n + 1: an integer in the state."""
+
+    hidden_size: int = H
+
+    def init(self, key, input_size):
+        w, u = jax.random.split(key)
+        return {"w": jax.random.normal(w, (input_size, H)), "u": jax.random.normal(u, (H, H))}
+
+    def output_size(self, input_size):
+        return self.hidden_size
+
+    def initial_state(self, params, batch_shape=()):
+        h = jnp.zeros((*batch_shape, self.hidden_size), params["w"].dtype)
+        return CounterState(h, jnp.zeros(batch_shape, jnp.int32))
+
+    def project(self, params, x, noise=None):
+        return x @ params["w"]
+
+    def recur(self, params, state, noise=None):
+        return state.h @ params["u"]
+
+    def update(self, params, state, z, noise=None):
+        h = jnp.tanh(z) / (1 + jnp.expand_dims(state.n, -1))
+        return CounterState(h, state.n + 1), h
+
+
+# ---- rows
+
+LSTMS: dict[str, Any] = {
+    "lstm": jlstm.LSTM(H),
+    "lstm-learned": jlstm.LSTM(H, learn_initial_state=True, forget_bias=jlstm.initializers.Chrono(20)),
+    "lstm-bare": jlstm.LSTM(H, use_bias=False, activation="softsign", gate_activation="hard_sigmoid"),
+}
+OTHERS: dict[str, Any] = {
+    "elman": Elman(),
+    "zoneout": Zoneout(H, learn_initial_state=True),
+    "counter": Counter(),
+    "stack": jlstm.Stack((jlstm.LSTM(H), jlstm.Dropout(0.4), Elman(), jlstm.Dense(2, activation="tanh"))),
+    "embed": jlstm.Stack((jlstm.Embed(VOCABULARY, D), jlstm.Residual(jlstm.LSTM(D)), jlstm.Dense(2))),
+    "bi-concat": jlstm.Stack((jlstm.Bidirectional(Zoneout(H)), jlstm.Dropout(0.4), jlstm.Dense(2))),
+    "bi-sum": jlstm.Bidirectional(jlstm.LSTM(H), Elman(), merge="sum"),
+    "bi-mul": jlstm.Stack((jlstm.Bidirectional(Elman(), merge="mul"), Elman())),
+    "bi-mean": jlstm.Residual(jlstm.Bidirectional(Elman(D), merge="mean")),
+    "bi-none": jlstm.Bidirectional(Elman(), merge="none"),
+}
+ROWS = LSTMS | OTHERS
+ONE_WAY = tuple(name for name in ROWS if not name.startswith("bi-"))
+
+
+def random_tree(rng: np.random.Generator, like: Any, dtype: Any = None) -> Any:
+    """Random NumPy arrays in place of the leaves; integers become small counts."""
+
+    def leaf(a: Any) -> Any:
+        if jnp.issubdtype(a.dtype, jnp.integer):
+            return rng.integers(0, 3, a.shape).astype(a.dtype)
+        return np.asarray(0.8 * rng.normal(size=a.shape), dtype or a.dtype)
+
+    return jax.tree.map(leaf, like)
+
+
+def random_params(rng: np.random.Generator, net: Any, dtype: Any = "float64") -> Any:
+    """Random everywhere: what `init` makes would hide swapped gates and missing biases."""
+    size = D if net.feature_axes else None
+    return random_tree(rng, jax.eval_shape(lambda key: net.init(key, size), jax.random.key(0)), dtype)
+
+
+def random_state(rng: np.random.Generator, net: Any, params: Any, batch: tuple[int, ...]) -> Any:
+    return random_tree(rng, jax.eval_shape(lambda p: net.initial_state(p, batch), params))
+
+
+def random_inputs(rng: np.random.Generator, net: Any, shape: tuple[int, ...], dtype: Any = "float64") -> np.ndarray:
+    """`[*B, T, D]`, or ids `[*B, T]`; shape is (*B, T)."""
+    if net.feature_axes == 0:
+        return rng.integers(0, VOCABULARY, shape)
+    return rng.normal(size=(*shape, D)).astype(dtype)
+
+
+def random_options(rng: np.random.Generator, batch: tuple[int, ...], T: int) -> dict[str, np.ndarray]:
+    """Lengths of 0 and above T among them; holes; resets, in padding and at hidden steps too."""
+    lengths = np.array([T, T // 2, 0, T + 2, T - 1])
+    size = int(np.prod(batch))
+    return dict(
+        lengths=lengths[:size].reshape(batch) if size > 1 else np.full(batch, T - 1),
+        mask=rng.random((*batch, T)) < 0.7,
+        resets=rng.random((*batch, T)) < 0.3,
+    )
+
+
+# ---- options
+
+
+@functools.cache
+def quick() -> dict[str, Any]:
+    """Compiler options for tiny arrays: speed is worth nothing there, and time to compile is what these tests cost."""
+    wanted = {"xla_backend_optimization_level": 0, "xla_cpu_parallel_codegen_split_count": 1}
+    try:  # four times faster, where this XLA has it
+        jax.jit(lambda x: x, compiler_options={"xla_cpu_use_fusion_emitters": False})(0)
+    except jax.errors.JaxRuntimeError:
+        return wanted
+    return wanted | {"xla_cpu_use_fusion_emitters": False}
+
+
+OPTIONS: dict[str, tuple[Any, ...]] = dict(
+    backend=BACKENDS,
+    reverse=(False, True),
+    return_sequences=(False, True),
+    time_major=(False, True),
+    batch=((4,), (2, 2), ()),
+    state=(False, True),
+    lengths=(False, True),
+    mask=(False, True),
+    resets=(False, True),
+    key=(False, True),
+    checkpoint_every=(None, None, None, 3),  # repeated: what costs a long compilation comes seldom
+    scan_unroll=(1, 1, 1, 2),
+)
+
+
+def sample(factors: dict[str, tuple[Any, ...]], strength: int = 2) -> list[dict[str, Any]]:
+    """Few choices of all factors, in which every combination of any `strength` of them occurs; the same at each run.
+
+    A greedy covering array: of some random choices around a combination not yet seen, the one that sees most.
+    """
+    names, rng = list(factors), random.Random(0)
+    missing = {
+        tuple(zip(group, values, strict=True)): None
+        for group in itertools.combinations(names, strength)
+        for values in itertools.product(*(factors[name] for name in group))
+    }
+    chosen: list[dict[str, Any]] = []
+    while missing:
+        seed = dict(next(iter(missing)))
+        candidates = [{name: rng.choice(factors[name]) for name in names} | seed for _ in range(40)]
+        seen = [
+            [combination for combination in itertools.combinations(c.items(), strength) if combination in missing]
+            for c in candidates
+        ]
+        best = max(range(len(candidates)), key=lambda n: len(seen[n]))
+        for combination in seen[best]:
+            del missing[combination]
+        chosen.append(candidates[best])
+    return chosen
+
+
+def label(choice: dict[str, Any]) -> str:
+    """A short, readable test id: the names of what is on."""
+    shown = [str(choice["row"])] if "row" in choice else []
+    for name, value in choice.items():
+        if name in ("backend", "row"):
+            shown += [value] if name == "backend" else []
+        elif name == "batch":
+            shown.append(f"{len(value)}B")
+        elif value is True or (value and value != 1):
+            shown.append(name if value is True else f"{name}={value}")
+    return "-".join(shown)

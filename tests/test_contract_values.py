@@ -1,0 +1,258 @@
+"""Every net, every backend, every option, in float64: values and gradients, and what padding and resets keep out.
+
+One program a case: it is compiled once and run on many arrays. The oracle has the values and, for the LSTM, the
+gradients; other nets' gradients are held against central differences of those values.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cases
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracle
+import pytest
+from reference import reference
+
+import jlstm
+
+T = 7
+STATIC = ("backend", "reverse", "return_sequences", "time_major", "checkpoint_every", "scan_unroll")
+MASKS = ("lengths", "mask", "resets")
+
+
+@pytest.fixture(autouse=True)
+def _float64():
+    with cases.float64():
+        yield
+
+
+class Case:
+    """A net and a choice of the options, compiled once."""
+
+    def __init__(self, choice: dict[str, Any]) -> None:
+        self.choice, self.net, self.batch = choice, cases.ROWS[choice["row"]], choice["batch"]
+        self.static = {name: choice[name] for name in STATIC}
+        self.two_way = choice["row"].startswith("bi-")
+        self._run = jax.jit(jax.value_and_grad(self._loss, has_aux=True), compiler_options=cases.quick())
+
+    def arrays(self, seed: int) -> dict[str, Any]:
+        """Batch-major. The key and t stand among them, so that nothing is compiled anew for another."""
+        rng = np.random.default_rng(seed)
+        masks = cases.random_options(rng, self.batch, T)
+        given = {name: masks[name] for name in MASKS if self.choice[name]}
+        params = cases.random_params(rng, self.net)
+        state = cases.random_state(rng, self.net, params, self.batch) if self.choice["state"] else None
+        given |= dict(params=params, inputs=cases.random_inputs(rng, self.net, (*self.batch, T)), state=state, t=seed)
+        given["key"] = jax.random.key(seed) if self.choice["key"] else None
+        expected = reference(self.net, **_named(given), **self._how())
+        weights = jax.tree.map(lambda a: rng.normal(size=np.shape(a)), expected)
+        return given | {"weights": weights}
+
+    def _how(self) -> dict[str, Any]:
+        return {name: self.choice[name] for name in ("reverse", "return_sequences")}
+
+    def expected(self, arrays: dict[str, Any]) -> tuple[Any, Any]:
+        return reference(self.net, **_named(arrays), **self._how())
+
+    def _loss(self, floats: dict[str, Any], rest: dict[str, Any]) -> Any:
+        """A weighted sum of all that is differentiable; aux: (final state, outputs)."""
+        a = {
+            name: jax.tree.map(lambda f, r: r if f is None else f, floats[name], rest[name], is_leaf=_is_none)
+            for name in rest
+        }
+        if self.choice["time_major"]:
+            for name in {"inputs", "mask", "resets"} & set(a):
+                a[name] = jnp.moveaxis(a[name], len(self.batch), 0)
+        weights = a.pop("weights")
+        result = jlstm.unroll(self.net, a.pop("params"), a.pop("inputs"), **a, **self.static)
+        if self.choice["time_major"] and self.choice["return_sequences"]:
+            result = result[0], jax.tree.map(lambda y: jnp.moveaxis(y, 0, len(self.batch)), result[1])
+        terms = jax.tree.map(lambda w, y: jnp.sum(w * y) if _is_float(y) else 0.0, _like(weights, result), result)
+        return sum(jax.tree.leaves(terms)), result
+
+    def __call__(self, arrays: dict[str, Any]) -> tuple[Any, Any]:
+        """`((final_state, outputs), gradients)`, gradients by name: params, inputs, state."""
+        floats, rest = _split(arrays)
+        (_, result), gradients = self._run(floats, rest)
+        return result, gradients
+
+    def loss(self, arrays: dict[str, Any]) -> float:
+        return float(self._run(*_split(arrays))[0][0])
+
+
+def _is_none(x: Any) -> bool:
+    return x is None
+
+
+def _is_float(x: Any) -> bool:
+    return jnp.issubdtype(jnp.asarray(x).dtype, jnp.floating)
+
+
+def _like(tree: Any, target: Any) -> Any:
+    """The leaves of `tree` in the structure of `target` (the reference gives bare tuples)."""
+    return jax.tree.unflatten(jax.tree.structure(target), jax.tree.leaves(tree))
+
+
+def _named(arrays: dict[str, Any]) -> dict[str, Any]:
+    given = {name: value for name, value in arrays.items() if name not in ("weights", "inputs")}
+    return given | {"x": arrays["inputs"]}
+
+
+def _split(arrays: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(what gradients are wanted for, everything)"""
+    wanted = ("params", "inputs", "state")
+    keep = lambda name: lambda a: a if name in wanted and _is_float(a) else None
+    return {name: jax.tree.map(keep(name), value) for name, value in arrays.items() if name != "key"} | {
+        "key": None
+    }, arrays
+
+
+def close(got: Any, want: Any, tolerance: float = 1e-12) -> None:
+    got, want = jax.tree.leaves(got), jax.tree.leaves(want)
+    assert len(got) == len(want)
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+def same_bits(got: Any, want: Any) -> None:
+    got, want = jax.tree.leaves(got), jax.tree.leaves(want)
+    assert len(got) == len(want)
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()  # the signs of zeros, too
+
+
+def check_gradients(case: Case, arrays: dict[str, Any], gradients: dict[str, Any]) -> None:
+    """Against the oracle's back-propagation; for other nets, a central difference of fourth order."""
+    if case.choice["row"] in cases.LSTMS:
+        (w_h, w_c), w_out = arrays["weights"]
+        options = {name: arrays[name] for name in MASKS if name in arrays} | case._how()
+        names = dict(activation=case.net.activation, gate_activation=case.net.gate_activation)
+        want = oracle.lstm_gradients(
+            arrays["params"], arrays["inputs"], w_out, w_h, w_c, state=arrays["state"], **options, **names
+        )
+        close((gradients["params"], gradients["inputs"], gradients["state"]), want)
+        return
+    rng, floats = np.random.default_rng(0), _split(arrays)[0]
+    directions = jax.tree.map(lambda a: rng.normal(size=a.shape), floats)
+    for name in ("params", "inputs", "state"):  # one direction for each
+
+        def moved(step: float, name: str = name) -> float:
+            there = jax.tree.map(
+                lambda a, d: a if d is None else a + step * d, arrays[name], directions[name], is_leaf=_is_none
+            )
+            return case.loss(arrays | {name: there})
+
+        slope = sum(jax.tree.leaves(jax.tree.map(lambda g, d: np.sum(g * d), gradients[name], directions[name])))
+        e = 1e-4
+        want = (8 * (moved(e) - moved(-e)) - (moved(2 * e) - moved(-2 * e))) / (12 * e)
+        np.testing.assert_allclose(slope, want, rtol=1e-8, atol=1e-8)
+
+
+def check_padding(case: Case, arrays: dict[str, Any], clean: Any) -> None:
+    """What stands at invalid steps changes no bit of anything."""
+    valid = np.ones((*case.batch, T), bool)
+    if "lengths" in arrays:
+        valid &= np.arange(T) < arrays["lengths"][..., None]
+    if "mask" in arrays:
+        valid &= arrays["mask"]
+    for poison in (-7, 10**6) if case.net.feature_axes == 0 else (np.nan, np.inf):
+        inputs = arrays["inputs"].copy()
+        inputs[~valid] = poison
+        same_bits(case(arrays | {"inputs": inputs}), clean)
+
+
+def check_all_hidden(case: Case, arrays: dict[str, Any]) -> None:
+    arrays = arrays | {"mask": np.zeros((*case.batch, T), bool)}
+    result, gradients = case(arrays)
+    close(result, case.expected(arrays))
+    assert not any(np.any(y) for y in jax.tree.leaves(result[1]))
+    check_padding(case, arrays, (result, gradients))
+
+
+def poisoned(net: Any, state: Any, reverse: bool) -> Any:
+    """NaN in the states that a reset at t = 0 replaces before they are used."""
+    match net:
+        case jlstm.Stack():
+            return tuple(poisoned(layer, s, reverse) for layer, s in zip(net.layers, state, strict=True))
+        case jlstm.Residual():
+            return poisoned(net.layer, state, reverse)
+        case jlstm.Bidirectional():
+            parts = zip((net.forward, net.backward or net.forward), state, (reverse, not reverse), strict=True)
+            return type(state)(*[poisoned(*part) for part in parts])
+    return state if reverse else jax.tree.map(lambda a: a * np.nan if _is_float(a) else a + 5, state)
+
+
+def check_poisoned_state(case: Case, arrays: dict[str, Any]) -> None:
+    """A reset at t = 0 keeps out what was handed in, from values and from gradients."""
+    resets = arrays["resets"].copy()
+    resets[..., 0] = True
+    arrays = arrays | {"resets": resets}
+    if "lengths" in arrays:
+        arrays["lengths"] = np.maximum(arrays["lengths"], 1)
+    state = poisoned(case.net, arrays["state"], case.choice["reverse"])
+    same_bits(case(arrays | {"state": state}), case(arrays))
+
+
+def check_poisoned_episode(case: Case, arrays: dict[str, Any]) -> None:
+    """NaN at valid steps of one episode changes no value of the other, in no direction."""
+    border = T - 3
+    resets = arrays["resets"].copy()
+    resets[..., border] = True
+    arrays = arrays | {"resets": resets} | ({"lengths": np.full(case.batch, T)} if "lengths" in arrays else {})
+    if "mask" in arrays:  # the last step of all is a valid one: what `return_sequences=False` gives
+        arrays["mask"] = arrays["mask"].copy()
+        arrays["mask"][..., [0, -1]] = True
+    first, kept = np.s_[:border], np.s_[border:]
+    if case.choice["reverse"] and not case.two_way:
+        first, kept = kept, first
+    inputs, axis = arrays["inputs"].copy(), len(case.batch)
+    before = (slice(None),) * axis
+    inputs[(*before, first)] = -1 if case.net.feature_axes == 0 else np.nan
+    got, want = case(arrays | {"inputs": inputs})[0], case(arrays)[0]
+    if case.choice["return_sequences"]:
+        for a, b in zip(jax.tree.leaves(got[1]), jax.tree.leaves(want[1]), strict=True):
+            same_bits(a[(*before, kept)], b[(*before, kept)])
+    if not case.two_way:
+        same_bits(got[0], want[0])
+        if not case.choice["return_sequences"]:
+            same_bits(got[1], want[1])
+
+
+def check(choice: dict[str, Any]) -> None:
+    case = Case(choice)
+    for seed in (0, 1, 2):
+        arrays = case.arrays(seed)
+        result, gradients = case(arrays)
+        close(result, case.expected(arrays))
+        check_gradients(case, arrays, gradients)
+        check_padding(case, arrays, (result, gradients))
+    if "mask" in arrays:
+        check_all_hidden(case, arrays)
+    if "resets" in arrays:
+        check_poisoned_episode(case, arrays)
+        if arrays["state"] is not None:
+            check_poisoned_state(case, arrays)
+
+
+def choices(strength: int) -> list[dict[str, Any]]:
+    tables = {tuple(cases.LSTMS): ((4,), (2, 2), ()), tuple(cases.OTHERS): ((2, 2), ())}
+    return [
+        choice
+        for rows, batch in tables.items()
+        for choice in cases.sample({"row": rows} | cases.OPTIONS | {"batch": batch}, strength)
+    ]
+
+
+@pytest.mark.parametrize("choice", choices(2), ids=cases.label)
+def test_values_and_gradients(choice):
+    check(choice)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("choice", choices(3), ids=cases.label)
+def test_values_and_gradients_of_all_triples(choice):
+    check(choice)
