@@ -1,0 +1,164 @@
+"""Cells that strain the protocol: a matmul after the gates, one inside update, noise, no recurrence, space."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+import jlstm
+from jlstm.types import Noise
+
+normal = jax.random.normal
+
+
+class Sketch(jlstm.Cell):
+    """H = 4 for all; parameters are a dict of small normal matrices."""
+
+    def shapes(self, D):
+        raise NotImplementedError
+
+    def init(self, key, input_size):
+        shapes = self.shapes(input_size)
+        keys = jax.random.split(key, len(shapes))
+        return {name: 0.5 * normal(k, shape) for k, (name, shape) in zip(keys, shapes.items(), strict=True)}
+
+    def output_size(self, input_size):
+        return 4
+
+
+def sketch(cls):
+    return jax.tree_util.register_static(dataclasses.dataclass(frozen=True)(cls))
+
+
+@sketch
+class LSTMP(Sketch):
+    """A projection after the gates: h has size P = 2."""
+
+    def shapes(self, D):
+        return {"w": (D, 16), "u": (2, 16), "p": (4, 2)}
+
+    def output_size(self, input_size):
+        return 2
+
+    def initial_state(self, params, batch_shape=()):
+        return {
+            "h": jnp.zeros((*batch_shape, 2), params["u"].dtype),
+            "c": jnp.zeros((*batch_shape, 4), params["u"].dtype),
+        }
+
+    def project(self, params, x, noise=None):
+        return x @ params["w"]
+
+    def recur(self, params, state, noise=None):
+        return state["h"] @ params["u"]
+
+    def update(self, params, state, z, noise=None):
+        i, f, g, o = jnp.split(z, 4, -1)
+        c = jax.nn.sigmoid(f) * state["c"] + jax.nn.sigmoid(i) * jnp.tanh(g)
+        h = (jax.nn.sigmoid(o) * jnp.tanh(c)) @ params["p"]
+        return {"h": h, "c": c}, h
+
+
+@sketch
+class OldGRU(Sketch):
+    """`reset_after=False`: a recurrent matmul inside update."""
+
+    def shapes(self, D):
+        return {"w": (D, 12), "u": (4, 8), "v": (4, 4)}
+
+    def initial_state(self, params, batch_shape=()):
+        return jnp.zeros((*batch_shape, 4), params["u"].dtype)
+
+    def project(self, params, x, noise=None):
+        z, r, n = jnp.split(x @ params["w"], 3, -1)
+        return (z, r, n)
+
+    def recur(self, params, h, noise=None):
+        z, r = jnp.split(h @ params["u"], 2, -1)
+        return (z, r, jnp.zeros_like(r))
+
+    def update(self, params, h, z, noise=None):
+        z, r, n = z
+        z = jax.nn.sigmoid(z)
+        h = z * h + (1 - z) * jnp.tanh(n + (jax.nn.sigmoid(r) * h) @ params["v"])
+        return h, h
+
+
+@sketch
+class Noisy(Sketch):
+    """Zoneout (anew at every step) and one mask a sequence on h."""
+
+    def shapes(self, D):
+        return {"w": (D, 4), "u": (4, 4)}
+
+    def initial_state(self, params, batch_shape=()):
+        return jnp.zeros((*batch_shape, 4), params["u"].dtype)
+
+    def noise(self, key, params, batch_shape, t):
+        kept, held = (jax.random.bernoulli(k, 0.5, (*batch_shape, 4)) for k in (key, jax.random.fold_in(key, t)))
+        return Noise(sequence=kept, step=held)
+
+    def project(self, params, x, noise=None):
+        return x @ params["w"]
+
+    def recur(self, params, h, noise=None):
+        if noise is not None and noise.sequence is not None:
+            h = jnp.where(noise.sequence, h, jnp.zeros_like(h))
+        return h @ params["u"]
+
+    def update(self, params, h, z, noise=None):
+        new = jnp.tanh(z)
+        if noise is not None and noise.step is not None:
+            new = jnp.where(noise.step, h, new)
+        return new, new
+
+
+@sketch
+class MinLSTM(Sketch):
+    """No recurrence through h: `recur` is None."""
+
+    def shapes(self, D):
+        return {"w": (D, 12)}
+
+    def initial_state(self, params, batch_shape=()):
+        return jnp.zeros((*batch_shape, 4), params["w"].dtype)
+
+    def project(self, params, x, noise=None):
+        return x @ params["w"]
+
+    def recur(self, params, h, noise=None):
+        return None
+
+    def update(self, params, h, z, noise=None):
+        f, i, g = jnp.split(z, 3, -1)
+        f, i = jax.nn.sigmoid(f), jax.nn.sigmoid(i)
+        h = (f * h + i * g) / (f + i)
+        return h, h
+
+
+@sketch
+class ConvRNN(Sketch):
+    """x `[*B, T, S, C]`: two feature axes; space S = 5 is a hyper-parameter."""
+
+    feature_axes = 2
+
+    def shapes(self, D):
+        return {"w": (3, D, 4), "u": (3, 4, 4)}
+
+    def initial_state(self, params, batch_shape=()):
+        return jnp.zeros((*batch_shape, 5, 4), params["u"].dtype)
+
+    def _conv(self, x, w):
+        pad = [(0, 0)] * (x.ndim - 2) + [(1, 1), (0, 0)]
+        x = jnp.pad(x, pad)
+        return sum(x[..., k : k + 5, :] @ w[k] for k in range(3))
+
+    def project(self, params, x, noise=None):
+        return self._conv(x, params["w"])
+
+    def recur(self, params, h, noise=None):
+        return self._conv(h, params["u"])
+
+    def update(self, params, h, z, noise=None):
+        h = jnp.tanh(z)
+        return h, h
