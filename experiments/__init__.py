@@ -1,0 +1,1 @@
+"""Experiments with jlstm: `python -m experiments.run configs/adding.toml` (`--help` says the rest)."""

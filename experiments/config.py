@@ -1,0 +1,203 @@
+"""From a TOML file, the files it `extends` and `table.key=value` overrides to a `Config`, or to one line a mistake."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from experiments.schema import TASKS, Config
+
+# pydantic's words -> a line that reads on from "expected".
+PLAINER = (
+    ("greater than or equal to", ">="),
+    ("greater than", ">"),
+    ("less than", "<"),
+    ("a valid integer", "an integer"),
+    ("a valid ", "a "),
+    ("'", '"'),
+)
+COMMAND_LINE = "command line"
+
+
+class UsageError(Exception):
+    """What the user typed cannot be run. Each argument is one line that says what to type instead; exit code 2."""
+
+
+class Request(NamedTuple):
+    """A config, the stem of its file, and the keys that the command line set."""
+
+    config: Config
+    name: str
+    overridden: tuple[str, ...]
+
+
+def load(path: str, overrides: Sequence[str] = ()) -> Request:
+    """The config of the file `path` with `table.key=value` overrides; UsageError names every mistake at once."""
+    tables, origins = _read(Path(path), ())
+    keys = []
+    for text in overrides:
+        table, key, value = _parse_override(text)
+        if not isinstance(tables.setdefault(table, {}), dict):
+            continue  # the file has `table = 3`: that is the error to show
+        tables[table][key] = value
+        origins[table, key] = COMMAND_LINE
+        if table not in Config.model_fields:
+            origins[table, ""] = COMMAND_LINE
+        keys.append(f"{table}.{key}")
+    try:
+        config = Config.model_validate(tables)
+    except ValidationError as error:
+        raise UsageError(*_explain(error, tables, origins, path)) from None
+    problems = _contradictions(config)
+    if problems:
+        raise UsageError(*(f"{path}: {problem}" for problem in problems))
+    return Request(config, Path(path).stem, tuple(sorted(set(keys))))
+
+
+def _contradictions(config: Config) -> list[str]:
+    """What no single key shows."""
+    found = []
+    if config.task.name == "char_lm" and config.model.bidirectional:
+        found.append(
+            "model.bidirectional: expected false for char_lm, got true: a net that reads backwards sees the byte "
+            "that it predicts. Type model.bidirectional=false."
+        )
+    if config.task.name != "char_lm" and config.data.path:
+        found.append(
+            f"data.path: expected nothing for {config.task.name}, which makes its own data, "
+            f"got {_show(config.data.path)}. Leave it out."
+        )
+    return found
+
+
+def _read(path: Path, above: tuple[Path, ...]) -> tuple[dict[str, Any], dict[tuple[str, str], str]]:
+    """The tables of a file laid over those it extends, and which file every (table, key) came from."""
+    chain = (*above, path)
+    if path.resolve() in [p.resolve() for p in above]:
+        circle = " -> ".join(str(p) for p in chain)
+        raise UsageError(f"{above[0]}: `extends` goes in a circle, {circle}. Remove one of these `extends` lines.")
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        came = f", which {above[-1]} extends" if above else ""
+        raise UsageError(
+            f"{path}: expected a config file{came}: {reason}. Type python -m experiments.run --list to see the configs."
+        ) from None
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path}: not TOML: {error}. Write for example steps = 3000 under [train].") from None
+    parent = tables.pop("extends", None)
+    origins = {(t, k): str(path) for t, keys in tables.items() for k in (keys if isinstance(keys, dict) else ("",))}
+    if parent is None:
+        return tables, origins
+    if not isinstance(parent, str):
+        raise UsageError(
+            f'{path}: extends: expected the name of a file, got {_show(parent)}. Write extends = "x.toml".'
+        )
+    base, base_origins = _read(path.parent / parent, chain)
+    for name, keys in tables.items():
+        both = isinstance(keys, dict) and isinstance(base.get(name), dict)
+        base[name] = {**base[name], **keys} if both else keys
+    return base, {**base_origins, **origins}
+
+
+def _parse_override(text: str) -> tuple[str, str, Any]:
+    """`table.key=value`; the value is TOML, and text that is not TOML is a string."""
+    left, equals, right = text.partition("=")
+    table, dot, key = left.strip().partition(".")
+    if not (equals and dot and table and key) or "." in key:
+        homes = [f"{t}.{left}={right or 'value'}" for t in Config.model_fields if left in _fields(t, {})]
+        hint = f"Did you mean {homes[0]}?" if homes else "Type for example train.steps=3000."
+        raise UsageError(f"{COMMAND_LINE}: expected table.key=value, got {text!r}. {hint}")
+    try:
+        parsed = tomllib.loads(f"value = {right}")
+    except tomllib.TOMLDecodeError:
+        return table, key, right
+    return table, key, parsed["value"] if len(parsed) == 1 else right
+
+
+def _explain(
+    error: ValidationError, tables: dict[str, Any], origins: dict[tuple[str, str], str], path: str
+) -> list[str]:
+    """One line for every key that pydantic rejects. A union gives one error a member: these are one line here."""
+    wanted: dict[tuple[str, ...], list[str]] = {}
+    lines: list[str] = []
+    for item in error.errors():
+        place = [str(part) for part in item["loc"]]
+        if place[:1] == ["task"] and place[1:2] and place[1] in TASKS:
+            del place[1]  # the tag of the union, no key of the file
+        location = tuple(place[:2])
+        where = origins.get((place[0], place[1]) if place[1:] else (place[0], ""), path)
+        name = ".".join(location)
+        if item["type"] == "extra_forbidden":
+            lines.append(f"{where}: {name}: unknown {'key' if location[1:] else 'table'}. {_suggest(location, tables)}")
+        elif item["type"] in ("union_tag_invalid", "union_tag_not_found", "missing"):
+            came = tables.get("task", {}).get("name")
+            hint = difflib.get_close_matches(str(came), TASKS, n=1) or ["adding"]
+            where = origins.get(("task", "name"), path)
+            got = "nothing" if came is None else _show(came)
+            lines.append(f"{where}: task.name: expected {_any_of(TASKS)}, got {got}. Type task.name={hint[0]}.")
+        else:
+            message = item["msg"].removeprefix("Input should be ")
+            for theirs, ours in PLAINER:
+                message = message.replace(theirs, ours)
+            if item["type"] in ("model_type", "model_attributes_type"):
+                message = f"a table [{name}]"
+            wanted.setdefault((where, *location), []).append(message)
+            if len(wanted[where, *location]) == 1:
+                lines.append(
+                    "\0".join((where, *location))
+                )  # its place in the order; written when all members are known
+    return [_write_wanted(line.split("\0"), wanted, tables) if "\0" in line else line for line in lines]
+
+
+def _write_wanted(entry: list[str], wanted: dict[tuple[str, ...], list[str]], tables: dict[str, Any]) -> str:
+    where, *location = entry
+    name, expected = ".".join(location), " or ".join(wanted[tuple(entry)])
+    if len(location) == 1:
+        return f"{where}: {name}: expected {expected}, got {_show(tables[name])}. Write [{name}] on a line of its own."
+    came = tables[location[0]][location[1]]
+    default = _fields(location[0], tables)[location[1]].default
+    return f"{where}: {name}: expected {expected}, got {_show(came)}. Type for example {name}={_show(default)}."
+
+
+def _suggest(location: tuple[str, ...], tables: dict[str, Any]) -> str:
+    """Did you mean: a near name in this table, else the same name in another, else all names."""
+    if len(location) == 1:
+        homes = [t for t in Config.model_fields if location[0] in _fields(t, tables)]
+        if homes:
+            return f"Did you mean {location[0]} under [{homes[0]}]?"
+        near = difflib.get_close_matches(location[0], Config.model_fields, n=1)
+        return f"Did you mean [{near[0]}]?" if near else f"The tables are {', '.join(Config.model_fields)}."
+    table, key = location
+    fields = _fields(table, tables)
+    near = difflib.get_close_matches(key, fields, n=1)
+    if near:
+        return f"Did you mean {table}.{near[0]}?"
+    homes = [t for t in Config.model_fields if t != table and key in _fields(t, tables)]
+    return f"Did you mean {homes[0]}.{key}?" if homes else f"[{table}] has {', '.join(fields)}."
+
+
+def _fields(table: str, tables: dict[str, Any]) -> dict[str, Any]:
+    """The keys of a table; of [task], those of the task that is named, else of all."""
+    if table != "task":
+        return Config.model_fields[table].annotation.model_fields  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
+    task = tables.get("task")
+    name = task.get("name") if isinstance(task, dict) else None
+    chosen = [TASKS[name]] if isinstance(name, str) and name in TASKS else TASKS.values()
+    return {key: field for model in chosen for key, field in model.model_fields.items()}
+
+
+def _any_of(names: Iterable[str]) -> str:
+    return " or ".join(f'"{name}"' for name in names)
+
+
+def _show(value: Any) -> str:
+    """A value as it is typed in TOML."""
+    return json.dumps(value, ensure_ascii=False, default=str)

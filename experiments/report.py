@@ -1,0 +1,85 @@
+"""What a run shows: a bar with loss and steps/s, plain lines where the output is no terminal, and the result."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+def console() -> Console:
+    """Standard output, now: made anew for every run, so that a redirected stdout is seen."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+class Progress:
+    """The running run. Use as a context; `begin` comes first, then `advance` after every device call."""
+
+    def __init__(self, to: Console) -> None:
+        self.console = to
+        self.bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[text]}"),
+            TimeRemainingColumn(),
+            console=to,
+            disable=not to.is_terminal,
+        )
+
+    def __enter__(self) -> Progress:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.bar.stop()
+
+    def begin(self, step: int, steps: int) -> None:
+        """`step` of `steps` are done."""
+        self.steps, self.loss = steps, float("nan")
+        self.mark: tuple[int, float] | None = None
+        self.last_line = time.monotonic()
+        self.task = self.bar.add_task("compiling", total=steps, completed=step, text="")
+
+    def advance(self, step: int, loss: float, *, quiet: bool = False) -> None:
+        """`step` steps are done; `loss` is the mean of the last call. quiet: another line follows at once."""
+        now = time.monotonic()
+        self.mark = self.mark or (step, now)  # the first call compiles: the rate counts from its end
+        self.loss = loss
+        self.bar.update(self.task, completed=step, description="training", text=self._numbers(step, now))
+        if not (quiet or self.console.is_terminal) and now - self.last_line > SECONDS_BETWEEN_LINES:
+            self._line(step, self._numbers(step, now))
+
+    def evaluated(self, step: int, value: float) -> None:
+        """A line for an evaluation on held-out data."""
+        self._line(step, f"{self._numbers(step, time.monotonic())}  held-out {value:.5g}")
+
+    def _numbers(self, step: int, now: float) -> str:
+        first, then = self.mark or (step, now)
+        rate = f"  {(step - first) / (now - then):.1f} steps/s" if step > first else ""
+        return f"loss {self.loss:.5g}{rate}"
+
+    def _line(self, step: int, text: str) -> None:
+        self.last_line = time.monotonic()
+        self.console.print(f"step {step}/{self.steps}  {text}")
+
+
+def show_result(to: Console, path: Path, record: dict[str, Any]) -> None:
+    """The numbers of a finished run beside the baselines, best first, and where its files are."""
+    result = record["result"]
+    rows = {"this run": result["held_out"], **record["baselines"]}
+    if (path / "sample.txt").exists():
+        to.print(f"\nsample:\n{(path / 'sample.txt').read_text(encoding='utf-8')}", markup=False)
+    to.print(f"\n{result['measure']} on held-out data after {result['steps']} steps, {result['seconds']:.0f} s")
+    for name, value in sorted(rows.items(), key=lambda row: row[1]):
+        to.print(f"  {name:16}{value:10.4f}", style="bold" if name == "this run" else "")
+    to.print(f"{path}: {', '.join(sorted(file.name for file in path.iterdir()))}", markup=False)

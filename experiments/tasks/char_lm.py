@@ -1,0 +1,146 @@
+"""A language model of bytes, trained statefully: batch row b reads its own stream of text, window after window, and the
+state of the net goes from each window to the next.
+
+Every byte is predicted from those before it. Held-out text is measured in bits per character, every byte once; a byte
+that never occurs in the training text is coded as `unknown` and then as one of those that are left, 8 bits at most.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import jlstm
+from experiments import corpus, ngrams
+from experiments.config import UsageError
+from experiments.model import build
+from experiments.schema import CharLM, Config
+
+Array = jax.Array
+
+EVALUATION_STREAMS = 64
+
+
+def streams(ids: np.ndarray, rows: int, start: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Text `[N]` as `rows` contiguous streams: inputs, targets and weights `[rows, ceil(N / rows)]`.
+
+    inputs are targets one byte late, the first preceded by `start`; the weights are 0 on the fill behind the last byte.
+    """
+    width = -(-len(ids) // rows)
+    fill = width * rows - len(ids)
+    before = np.concatenate([[start], ids[:-1]])
+    inputs, targets = (np.pad(a, (0, fill)).reshape(rows, width).astype(np.int32) for a in (before, ids))
+    weights = np.pad(np.ones(len(ids), np.float32), (0, fill)).reshape(rows, width)
+    return inputs, targets, weights
+
+
+def windows(a: np.ndarray, length: int) -> np.ndarray:
+    """`[rows, width]` -> `[width / length rounded up, rows, length]`, filled with 0."""
+    rows, width = a.shape
+    count = -(-width // length)
+    return np.pad(a, ((0, 0), (0, count * length - width))).reshape(rows, count, length).swapaxes(0, 1)
+
+
+class CharLMTask:
+    """`experiments.tasks.Task`; the text is an array on the device."""
+
+    measure = "bits per character"
+    unit = "bit / byte"
+    log_scale = False
+    sequences = True
+
+    def __init__(self, config: Config, task: CharLM) -> None:
+        self.task, self.batch_size, self.dropout = task, config.train.batch_size, config.model.dropout
+        try:
+            self.corpus = corpus.load(config.data.path)
+        except (OSError, ValueError) as error:
+            raise UsageError(str(error)) from None
+        self.unknown = len(self.corpus.vocabulary)
+        self.size = self.unknown + 1
+        need = self.batch_size * task.length
+        if len(self.corpus.train) < need:
+            raise UsageError(
+                f"data.path: expected at least train.batch_size * task.length = {need} bytes of training text, "
+                f"got {len(self.corpus.train)}. Type for example train.batch_size=4 task.length=32."
+            )
+        embed = jlstm.Embed(self.size, task.embed_size)
+        self.net = build(config.model, outputs=self.size, memory=task.length, embed=embed)
+        self.facts: dict[str, Any] = {
+            "source": self.corpus.source,
+            "files": self.corpus.files,
+            "bytes": self.corpus.n_bytes,
+            "sha256": self.corpus.sha256,
+            "vocabulary": self.unknown,
+            "train_bytes": len(self.corpus.train),
+            "held_out_bytes": len(self.corpus.held_out),
+        }
+        # Whole windows only: the text behind the last one, less than one batch, is not trained on.
+        used = len(self.corpus.train) // need * need
+        inputs, targets, _ = streams(self.corpus.encode(self.corpus.train)[:used], self.batch_size, self.unknown)
+        self.data = jnp.asarray(windows(inputs, task.length)), jnp.asarray(windows(targets, task.length))
+        # Which of the bytes outside the vocabulary: the rest of the code of an unknown byte, in bits.
+        self.unknown_bits = math.log2(max(1, 256 - self.unknown))
+        self._evaluate = jax.jit(self._bits)
+
+    def batch_shape(self) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((self.batch_size, self.task.length), jnp.int32)
+
+    def init(self, key: Array) -> Any:
+        return self.net.init(key)
+
+    def carry(self, params: Any) -> Any:
+        return self.net.initial_state(params, (self.batch_size,))
+
+    def loss(self, params: Any, carry: Any, data: Any, step: Array, key: Array) -> tuple[Array, Any]:
+        inputs, targets = data
+        window = step % len(inputs)
+        # At the end of the streams the next window is their beginning: nothing goes before it.
+        state = jax.tree.map(lambda first, s: jnp.where(window == 0, first, s), self.carry(params), carry)
+        nats, state = self._nats(params, state, inputs[window], targets[window], key if self.dropout else None)
+        return jnp.mean(nats) / math.log(2), state
+
+    def _nats(self, params: Any, state: Any, x: Array, target: Array, key: Array | None = None) -> tuple[Array, Any]:
+        """The cost of every byte `[B * T]`, and the state behind them."""
+        state, y = jlstm.unroll(self.net, params, x, state=state, return_sequences=True, key=key)
+        logits = jlstm.flatten_time(y)  # [B * T, V]
+        return optax.softmax_cross_entropy_with_integer_labels(logits, target.reshape(-1)), state
+
+    def _bits(self, params: Any, data: tuple[Array, Array, Array]) -> Array:
+        """The total cost of held-out text; data: inputs, targets, weights, all `[windows, rows, T]`."""
+
+        def window(state: Any, arrays: tuple[Array, Array, Array]) -> tuple[Any, Array]:
+            x, target, weight = arrays
+            nats, state = self._nats(params, state, x, target)
+            bits = nats / math.log(2) + (target.reshape(-1) == self.unknown) * self.unknown_bits
+            return state, jnp.sum(bits * weight.reshape(-1))
+
+        first = self.net.initial_state(params, (data[0].shape[1],))
+        return jnp.sum(jax.lax.scan(window, first, data)[1])
+
+    def evaluate(self, params: Any) -> float:
+        ids = self.corpus.encode(self.corpus.held_out)
+        rows = min(EVALUATION_STREAMS, -(-len(ids) // self.task.length))
+        arrays = (jnp.asarray(windows(a, self.task.length)) for a in streams(ids, rows, self.unknown))
+        return float(self._evaluate(params, tuple(arrays))) / len(ids)
+
+    def baselines(self) -> dict[str, float]:
+        return ngrams.baselines(self.corpus.train, self.corpus.held_out)
+
+    def sample(self, params: Any, key: Array) -> str:
+        """`sample_length` bytes written by the net from nothing, one `jlstm.step` each."""
+
+        def write(carry: tuple[Any, Array], key: Array) -> tuple[tuple[Any, Array], Array]:
+            state, byte = carry
+            state, logits = jlstm.step(self.net, params, state, byte)
+            # `unknown` stands for no byte that could be printed.
+            byte = jax.random.categorical(key, logits[: self.unknown] / self.task.temperature).astype(jnp.int32)
+            return (state, byte), byte
+
+        first = self.net.initial_state(params), jnp.int32(self.unknown)
+        _, ids = jax.jit(lambda keys: jax.lax.scan(write, first, keys))(jax.random.split(key, self.task.sample_length))
+        return self.corpus.decode(np.asarray(ids))

@@ -1,0 +1,236 @@
+"""The life of a run: its directory, resuming, failing, its report; and every file in configs/."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+import jlstm
+from experiments import config, device, directory, plot, report, tasks, train
+from experiments.run import CONFIGS, main
+from experiments.tasks import adding
+
+ADDING = str(CONFIGS / "adding.toml")
+TINY = [
+    "task.length=8", "task.held_out=16", "model.hidden_size=4", "train.batch_size=4",
+    "model.dropout=0.1", "train.steps=6", "train.steps_per_call=2", "train.eval_every=3",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Every run here is a new program to jit, and mostly the same one to XLA."""
+    settings = {
+        "compilation_cache_dir": str(tmp_path_factory.mktemp("xla")),
+        "persistent_cache_min_compile_time_secs": 0,
+    }
+    before = {name: getattr(jax.config, f"jax_{name}") for name in settings}
+    for name, value in settings.items():
+        jax.config.update(f"jax_{name}", value)
+    compilation_cache.reset_cache()
+    yield
+    for name, value in before.items():
+        jax.config.update(f"jax_{name}", value)
+    compilation_cache.reset_cache()
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs are kept under the working directory."""
+    monkeypatch.chdir(tmp_path)
+
+
+def errors(capsys: pytest.CaptureFixture[str], *argv: str) -> list[str]:
+    """The lines that a wrong command line prints."""
+    assert main(argv) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    return shown.err.splitlines()
+
+
+def metrics(path: Path) -> list[tuple[str, float, float]]:
+    """metrics.jsonl without what depends on the clock."""
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    return [(key, line["step"], line[key]) for line in lines for key in ("loss", "held_out") if key in line]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "place"),
+    [
+        ([], "runs/adding/s0"),
+        (["train.seed=3"], "runs/adding/s3"),
+        (["train.steps=10", "model.hidden_size=4"], "runs/adding/model.hidden_size=4,train.steps=10-s0"),
+        (["train.learning_rate=1e-3"], "runs/adding/train.learning_rate=0.001-s0"),
+        (["run.dir=here", "train.steps=10"], "here"),
+    ],
+)
+def test_where_a_run_is_kept(overrides: list[str], place: str) -> None:
+    assert directory.place(config.load(ADDING, overrides)) == Path(place)
+
+
+def test_names_of_run_directories_are_bounded_and_unique() -> None:
+    def name(path: str) -> str:
+        return directory.place(config.load(str(CONFIGS / "char_lm.toml"), [f"data.path={path}"])).name
+
+    assert name("/a/b") != name("/a_b") and "/" not in name("/a/b")
+    assert len(name("x" * 500)) < 130 and name("x" * 500) != name("x" * 501)
+
+
+def test_a_run_its_files_and_what_happens_when_it_is_typed_again(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = [ADDING, *TINY, "run.dir=r"]
+    assert main(argv) == 0
+    first = capsys.readouterr().out
+    assert "device: " in first and "step 3/6" in first and "step 6/6" in first and "this run" in first
+    run = Path("r")
+    assert {file.name for file in run.iterdir()} == {
+        "config.toml", "metrics.jsonl", "model.safetensors", "run.json", "learning_curve.png",
+    }  # fmt: skip
+    assert config.load("r/config.toml").config == config.load(ADDING, argv[1:]).config
+    record = json.loads((run / "run.json").read_text())
+    assert record["status"] == "finished" and record["seed"] == 0 and set(record["versions"]) >= {"jax", "python"}
+    assert [step for key, step, _ in metrics(run) if key == "held_out"] == [3, 6]
+    assert [step for key, step, _ in metrics(run) if key == "loss"] == [2, 3, 5, 6]
+    net, params = jlstm.load(run / "model.safetensors")
+    assert net == tasks.make(config.load("r/config.toml").config).net
+    assert jlstm.unroll(net, params, jnp.ones((3, 8, 2)))[1].shape == (3, 1)
+    before = metrics(run)
+    for option in ([], ["--resume"]):
+        assert main([*argv, *option]) == 0
+        again = capsys.readouterr().out
+        assert "finished before" in again and f"{record['result']['held_out']:.4f}" in again
+    assert metrics(run) == before
+    (line,) = errors(capsys, *argv, "train.eval_every=6")
+    assert line.startswith("r holds a run of another config (train.eval_every: 3 there, 6 here). Type --overwrite")
+    Path("r/note.txt").write_text("mine")
+    assert main([*argv, "train.eval_every=6", "--overwrite"]) == 0
+    assert json.loads((run / "run.json").read_text())["status"] == "finished"
+    assert [step for key, step, _ in metrics(run) if key == "held_out"] == [6] and Path("r/note.txt").exists()
+
+
+def test_overwrite_leaves_a_directory_that_holds_no_run(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine").mkdir()
+    Path("mine/learning_curve.png").write_text("mine")
+    (line,) = errors(capsys, ADDING, "run.dir=mine", "--overwrite")
+    assert line == "mine: expected a run or nothing, got other files. Type run.dir=runs/another."
+    (line,) = errors(capsys, ADDING, "run.dir=mine/learning_curve.png")
+    assert line == "mine/learning_curve.png: expected a directory, got a file. Type run.dir=runs/another."
+
+
+def test_an_interrupted_run_resumes_to_the_numbers_of_an_uninterrupted_one(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    argv = [ADDING, *TINY]
+    assert main([*argv, "run.dir=whole"]) == 0
+    advance = report.Progress.advance
+
+    def interrupt(self: report.Progress, step: int, loss: float, *, quiet: bool = False) -> None:
+        advance(self, step, loss, quiet=quiet)
+        if step == 5:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(report.Progress, "advance", interrupt)
+        assert main([*argv, "run.dir=parts", "--resume"]) == 130
+    assert "Type --resume to continue at step 3." in capsys.readouterr().out
+    assert json.loads(Path("parts/run.json").read_text())["status"] == "interrupted"
+    (line,) = errors(capsys, *argv, "run.dir=parts")
+    assert line == (
+        "parts holds an unfinished run (interrupted). Type --resume to continue it, or --overwrite to start again."
+    )
+    assert main([*argv, "run.dir=parts", "--resume"]) == 0
+    assert metrics(Path("parts")) == metrics(Path("whole"))
+    one, other = (jlstm.load(Path(name) / "model.safetensors")[1] for name in ("parts", "whole"))
+    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, one, other)))
+
+
+def test_a_loss_that_is_no_number_stops_the_run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    init = adding.AddingTask.init
+    monkeypatch.setattr(
+        adding.AddingTask, "init", lambda self, key: jax.tree.map(lambda p: p * jnp.nan, init(self, key))
+    )
+    assert main([ADDING, *TINY, "run.dir=r"]) == 3
+    assert "r: stopped: the loss is nan at step 1." in capsys.readouterr().out
+    record = json.loads(Path("r/run.json").read_text())
+    assert record["status"] == "failed" and "Type a lower train.learning_rate (now 0.01)" in record["reason"]
+
+
+def test_the_adding_problem_is_as_published() -> None:
+    x, target = jax.jit(adding.batch, static_argnums=(1, 2))(jax.random.key(0), 2000, 200)
+    numbers, mask = np.asarray(x[..., 0]), np.asarray(x[..., 1])
+    assert x.shape == (2000, 200, 2) and target.shape == (2000,)
+    assert numbers.min() >= 0 and numbers.max() < 1 and abs(numbers.mean() - 0.5) < 0.01
+    assert set(np.unique(mask)) == {0.0, 1.0}
+    assert (mask[:, :100].sum(1) == 1).all() and (mask[:, 100:].sum(1) == 1).all()
+    assert (mask.sum(0) > 0).all()  # every position is marked somewhere
+    np.testing.assert_allclose((numbers * mask).sum(1), target, rtol=1e-6)
+
+
+def test_its_baseline_is_one_sixth() -> None:
+    got = config.load(ADDING, ["task.held_out=20000", "task.length=10"]).config
+    baseline = tasks.make(got).baselines()["always 1"]
+    assert baseline == pytest.approx(1 / 6, abs=0.005)
+
+
+def test_evaluation_is_the_mean_over_the_whole_test_set() -> None:
+    got = config.load(ADDING, [*TINY, "task.held_out=300"]).config
+    task = tasks.make(got)
+    params = train.start(got, task).params
+    x, target = task.test_set
+    error = jlstm.unroll(task.net, params, x)[1][:, 0] - target
+    np.testing.assert_allclose(task.evaluate(params), jnp.mean(error**2), rtol=1e-5)
+
+
+def test_a_short_call_takes_its_own_steps_and_no_more() -> None:
+    got = config.load(ADDING, TINY).config
+    task = tasks.make(got)
+    call, key = train.make_call(got, task), jax.random.key(1)
+    two, losses = call(train.start(got, task), key, None, jnp.int32(0), jnp.int32(2))
+    one, first = call(train.start(got, task), key, None, jnp.int32(0), jnp.int32(1))
+    one, second = call(one, key, None, jnp.int32(1), jnp.int32(1))
+    np.testing.assert_array_equal(losses, [first[0], second[0]])
+    assert first[1] == 0
+    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, one, two)))
+
+
+def test_an_idle_gpu_is_named_with_the_line_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "nvidia_visible", lambda: True)
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    assert str(device.warning()).endswith('Type pip install -e ".[experiments,cuda13]"')
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    assert str(device.warning()).endswith("Type unset JAX_PLATFORMS")
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert device.warning() is None
+
+
+def test_the_plot_is_a_picture(tmp_path: Path) -> None:
+    lines = [{"step": 2.0, "loss": 0.1}, {"step": 4.0, "loss": 0.05}, {"step": 4.0, "held_out": 0.06}]
+    plot.learning_curve(tmp_path / "x.png", lines, {"always 1": 1 / 6}, title="t", measure="m", log_scale=True)
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+
+
+SMALL = {
+    "adding": TINY,
+    "char_lm": [
+        "task.length=8", "task.sample_length=20", "task.embed_size=4", "data.path=text.txt", "model.hidden_size=4",
+        "train.batch_size=4", "train.steps=6", "train.steps_per_call=2", "train.eval_every=6",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.toml")), ids=lambda file: file.stem)
+def test_every_config_runs(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    task = config.load(str(file)).config.task.name
+    Path("text.txt").write_text("".join(f"line {i}: the quick brown fox has {i * i} legs\n" for i in range(400)))
+    assert main([str(file), *SMALL[task]]) == 0
+    assert "held-out data after 6 steps" in capsys.readouterr().out
+    assert file.read_text().startswith("# "), "a config says on top what it is, its command, and what to expect"
