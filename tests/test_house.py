@@ -1,0 +1,86 @@
+"""The order of the house: a module imports only from lines above its own."""
+
+import ast
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ORDER = ["types", "checks", "initializers", "cells", "kernels", "engine", "unroll", "layers", "files", "__init__"]
+FOREIGN = {"jax", "numpy"}
+PUBLIC = {"jlstm", "jlstm.initializers", "jlstm.cells"}
+
+
+def imports(code: str) -> list[str]:
+    """Dotted names of the modules that a source imports, outside of the standard library's."""
+    names = []
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module == "jlstm":
+            names += [f"jlstm.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names.append(node.module or "")
+    return names
+
+
+def wrong(path: str, code: str) -> list[str]:
+    """The imports that a file of the library, at `path` below jlstm/, may not have."""
+    line = ORDER.index(path.split("/")[0].removesuffix(".py"))
+    shared = {"jlstm.cells.gates", "jlstm.cells.gates.Activation"}  # what cells have in common
+    bad = []
+    for name in imports(code):
+        if name.startswith("jlstm"):
+            there = name.split(".")[1]
+            above = ORDER.index(there) < line
+            free = there != "cells" or path == "cells/__init__.py" or name in shared | {"jlstm.cells"}
+            inside = there == ORDER[line] and free
+            if not above and not (inside and "/" in path):
+                bad.append(name)
+        elif name.split(".")[0] not in FOREIGN | ({"safetensors", "ml_dtypes"} if path == "files.py" else set()):
+            bad += [name] if name.split(".")[0] not in sys.stdlib_module_names else []
+    return bad
+
+
+LIBRARY = sorted((ROOT / "jlstm").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_library_imports_from_above(path):
+    assert wrong(path.relative_to(ROOT / "jlstm").as_posix(), path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    "path, code",
+    [
+        ("checks.py", "from jlstm.engine import Run"),
+        ("cells/lstm.py", "from jlstm.cells.gru import GRU"),
+        ("layers/stack.py", "import flax"),
+        ("engine.py", "from jlstm import layers"),
+        ("engine.py", "from jlstm.engine import Run"),
+    ],
+)
+def test_the_rule_sees_what_is_wrong(path, code):
+    assert wrong(path, code)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "experiments").rglob("*.py")), ids=lambda p: p.name)
+def test_experiments_use_public_names(path):
+    used = [name for name in imports(path.read_text()) if name.startswith("jlstm.")]
+    import jlstm
+
+    assert all(name in PUBLIC or hasattr(jlstm, name.removeprefix("jlstm.")) for name in used), used
+
+
+def test_files_are_short_and_named():
+    for path in [p for folder in ("jlstm", "experiments", "tests") for p in (ROOT / folder).rglob("*.py")]:
+        assert len(path.read_text().splitlines()) <= 300, path
+        assert path.stem not in ("utils", "util", "helpers", "common", "misc"), path
+
+
+def test_the_wheel_holds_jlstm_alone():
+    find = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]
+    assert find == {"include": ["jlstm*"]}
+    assert [path.parent.name for path in ROOT.glob("jlstm*/__init__.py")] == ["jlstm"]
