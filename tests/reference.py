@@ -46,7 +46,9 @@ def reference(
             state, y = reference(net.layer, params, x, state=state, key=key, **same)
             return state, steps.blank(x) + y if return_sequences else steps.pick(x) + y
         case jlstm.Bidirectional():
-            directions = zip((0, 1), (net.forward, net.backward or net.forward), params, state or (None, None))
+            directions = zip(
+                (0, 1), (net.forward, net.backward or net.forward), params, state or (None, None), strict=True
+            )
             (s_f, y_f), (s_b, y_b) = (
                 reference(part, p, x, state=s, key=fold(key, n), **same | {"reverse": reverse != bool(n)})
                 for n, part, p, s in directions

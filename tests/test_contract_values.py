@@ -104,10 +104,11 @@ def _named(arrays: dict[str, Any]) -> dict[str, Any]:
 def _split(arrays: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """(what gradients are wanted for, everything)"""
     wanted = ("params", "inputs", "state")
-    keep = lambda name: lambda a: a if name in wanted and _is_float(a) else None
-    return {name: jax.tree.map(keep(name), value) for name, value in arrays.items() if name != "key"} | {
-        "key": None
-    }, arrays
+
+    def keep(name: str, value: Any) -> Any:
+        return jax.tree.map(lambda a: a if name in wanted and _is_float(a) else None, value)
+
+    return {name: None if name == "key" else keep(name, value) for name, value in arrays.items()}, arrays
 
 
 def close(got: Any, want: Any, tolerance: float = 1e-12) -> None:

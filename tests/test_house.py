@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ORDER = ["types", "checks", "initializers", "cells", "kernels", "engine", "unroll", "layers", "files", "__init__"]
+ABOVE = ["types", "checks", "initializers", "cells", "kernels", "engine", "unroll", "layers"]
+ORDER = [*ABOVE, "description", "files", "__init__"]
 FOREIGN = {"jax", "numpy"}
 PUBLIC = {"jlstm", "jlstm.initializers", "jlstm.cells"}
 

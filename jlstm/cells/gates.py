@@ -71,6 +71,6 @@ def project(x: Array, w: Array, b: Array | None, compute_dtype: Any = None) -> l
 
 
 def recur(h: Array, w: Array) -> list[Array]:
-    """W h, a list of G arrays `[*B, H]`; h `[*B, H]` in the compute dtype, w `[H, G, H]`. One dot: it is in the loop."""
+    """W h, a list of G arrays `[*B, H]`; h `[*B, H]` in the compute dtype, w `[H, G, H]`. One dot: the loop's."""
     wide = jnp.promote_types(h.dtype, jnp.float32)
     return ungate(jnp.einsum("...d,dgh->...gh", h, w.astype(h.dtype), preferred_element_type=wide), axis=-2)

@@ -142,13 +142,13 @@ class EmbedParams(NamedTuple):
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Embed(Pointwise):
-    """Row x of a `[V, K]` table, V = `vocabulary`, K = `features`; x: integers `[*B]`. Stands first in a stack.
+    """Row x of a `[V, K]` table, V = `vocabulary`, K = `size`; x: integers `[*B]`. Stands first in a stack.
 
     An id outside of [0, V) gives NaN: JAX cannot raise for a value, and a clipped id would train something else.
     """
 
     vocabulary: int
-    features: int
+    size: int
     _: dataclasses.KW_ONLY
     w_init: Initializer = initializers.Normal(1.0)
     param_dtype: Any = "float32"
@@ -160,7 +160,7 @@ class Embed(Pointwise):
         checks.fields(
             self,
             vocabulary=checks.size,
-            features=checks.size,
+            size=checks.size,
             w_init=checks.function,
             param_dtype=checks.float_dtype,
             compute_dtype=checks.float_dtype_or_none,
@@ -169,10 +169,10 @@ class Embed(Pointwise):
     def init(self, key: Key, input_size: None = None) -> EmbedParams:
         if input_size is not None:
             raise checks.problem("Embed.init", "input_size", "None, for it takes integer ids", repr(input_size))
-        return EmbedParams(self.w_init(key, (self.vocabulary, self.features), self.param_dtype))
+        return EmbedParams(self.w_init(key, (self.vocabulary, self.size), self.param_dtype))
 
     def output_size(self, input_size: int | None = None) -> int:
-        return self.features
+        return self.size
 
     def apply(self, params: EmbedParams, x: Array, key: Key | None = None) -> Array:
         ids = jnp.where(x < 0, self.vocabulary, x)  # negative ids would count from the end

@@ -1,0 +1,152 @@
+"""What is compiled: loops without a weight gradient, nothing stacked in vain, memory, dtypes, traces, export."""
+
+import re
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import sketches
+from small import B, D, H, equal, inputs, lstm, value
+
+import jlstm
+
+
+def dots_in_loops(text: str) -> int:
+    """Matmuls of the StableHLO's while loops, calls followed."""
+    functions = dict(re.findall(r"func\.func \w+ @([\w.]+)\(.*?\n(.*?)\n  }", text, re.DOTALL))
+
+    def count(body: str) -> int:
+        called = sum(count(functions[name]) for name in re.findall(r"call @([\w.]+)\(", body))
+        return len(re.findall(r"dot_general", body)) + called
+
+    total = 0
+    for body in functions.values():
+        for loop in body.split("stablehlo.while")[1:]:
+            indent = re.search(r"\n( *)cond", loop)
+            assert indent
+            total += count(loop[: re.search(rf"\n{indent[1]}}}\n|\Z", loop[indent.end() :]).end() + indent.end()])
+    return total
+
+
+@pytest.mark.parametrize(
+    "net, recurrent",
+    [(jlstm.LSTM(H), 1), (sketches.LSTMP(), 2), (sketches.OldGRU(), 2)],
+    ids=["LSTM", "LSTMP", "OldGRU"],
+)
+def test_no_weight_gradient_in_the_loop(net, recurrent):
+    """Dots in the gradient's loops: one forward, one backward for each recurrent weight; on "scan" there are more."""
+    params, x = net.init(jax.random.key(0), D), inputs(net, "float32")
+    count = {}
+    for backend in ("scan", "hoisted"):
+        text = jax.jit(jax.grad(value(net, backend, return_sequences=True))).lower(params, x, None).as_text()
+        count[backend] = dots_in_loops(text)
+    assert count["hoisted"] == 2 * recurrent, count
+    assert count["scan"] > 2 * recurrent, count
+
+
+def test_last_step_program_stacks_nothing():
+    cell, params = lstm("float32")
+    x = inputs(cell, "float32")
+    for sequences, stacked in ((False, 0), (True, 1)):
+        text = jax.jit(jlstm.unroll, static_argnames="return_sequences").lower(
+            cell, params, x, return_sequences=sequences
+        )
+        assert min(1, text.as_text().count("dynamic_update_slice")) == stacked
+
+
+def test_checkpoint_memory():
+    """At (16, 1024, 16, 128) chunks of 32 need at most a tenth of the gradient's temporaries."""
+    cell = jlstm.LSTM(128)
+    params = cell.init(jax.random.key(0), 16)
+    x = jax.random.normal(jax.random.key(1), (16, 1024, 16))
+
+    def compiled(k):
+        f = jax.grad(lambda p: jnp.sum(jlstm.unroll(cell, p, x, checkpoint_every=k)[1] ** 2))
+        return jax.jit(f).lower(params).compile()
+
+    plain, chunked = compiled(None), compiled(32)
+    sizes = [c.memory_analysis().temp_size_in_bytes for c in (chunked, plain)]
+    assert sizes[0] <= sizes[1] / 10, sizes
+    for a, b in zip(jax.tree.leaves(chunked(params)), jax.tree.leaves(plain(params)), strict=True):
+        assert np.max(np.abs(a - b)) <= 1e-6 * max(1.0, float(np.max(np.abs(b))))
+
+
+def test_bfloat16():
+    """bfloat16 operands, float32 results, c and parameters; within 2e-2 of float32 over T = 200, gradients too."""
+    cell, half = jlstm.LSTM(32), jlstm.LSTM(32, compute_dtype="bfloat16")
+    params, x = cell.init(jax.random.key(0), D), inputs(cell, "float32", T=200)
+    end, y = jlstm.unroll(half, params, x, return_sequences=True)
+    assert (y.dtype, end.h.dtype, end.c.dtype) == (jnp.bfloat16, jnp.bfloat16, jnp.float32)
+    text = jax.jit(jlstm.unroll).lower(half, params, x).as_text()
+    dots = re.findall(r"dot_general.*: \((.*)\) -> (.*)", text)
+    assert dots and all(a.count("bf16") == 2 and "f32" in b and "bf16" not in b for a, b in dots), dots
+    np.testing.assert_allclose(y.astype("float32"), jlstm.unroll(cell, params, x, return_sequences=True)[1], atol=2e-2)
+
+    def grads(cell):
+        def loss(p):
+            return jnp.mean(jlstm.unroll(cell, p, x, return_sequences=True)[1].astype("float32") ** 2)
+
+        return jax.tree.leaves(jax.grad(loss)(params))
+
+    for a, b in zip(grads(half), grads(cell), strict=True):
+        assert np.linalg.norm(a - b) <= 2e-2 * np.linalg.norm(b)
+
+
+@pytest.mark.parametrize("wide", ["float32", "bfloat16", "float16", "float64"])
+def test_dtypes(x64, wide):
+    """Any mix of input, state and parameter dtypes: h and outputs in `result_type(x, params)`, c at least float32."""
+    for param_dtype in ("float32", "bfloat16"):
+        cell, x = jlstm.LSTM(H, param_dtype=param_dtype), jnp.ones((2, 3, D), wide)
+        params = cell.init(jax.random.key(0), D)
+        compute = jnp.result_type(x, params.w_hh)
+        for state in (None, jlstm.LSTMState(jnp.ones((2, H), "float64"), jnp.ones((2, H), "bfloat16"))):
+            end, y = jlstm.unroll(cell, params, x, state=state)
+            assert (y.dtype, end.h.dtype, end.c.dtype) == (compute, compute, jnp.promote_types(compute, "float32"))
+
+
+def test_second_call_does_not_trace():
+    traced = []
+
+    @sketches.sketch
+    class Counting(sketches.Noisy):
+        def update(self, params, h, z, noise=None):
+            traced.append(1)
+            return super().update(params, h, z, noise)
+
+    params = Counting().init(jax.random.key(0), D)
+    x = inputs(Counting(), "float32")
+    outer = jax.jit(jlstm.unroll)
+    for call in (jlstm.unroll, outer):
+        call(Counting(), params, x)
+        count = len(traced)
+        call(Counting(), params, x)
+        assert count and len(traced) == count
+    assert jlstm.LSTM(3) == jlstm.LSTM(3, activation=jnp.tanh, param_dtype=jnp.float32)
+    assert hash(jlstm.LSTM(3)) == hash(jlstm.LSTM(3, activation=jnp.tanh, param_dtype=jnp.float32))
+
+
+def test_export():
+    """A program with our params, states and nets in its signature is written, read in and run."""
+    net = jlstm.Stack((jlstm.Bidirectional(jlstm.LSTM(H)), jlstm.LSTM(H), jlstm.Dense(2)))
+    params, x = net.init(jax.random.key(0), D), inputs(net, "float32")
+    state = net.initial_state(params, (B,))
+
+    def run(net, params, x, state):
+        return jlstm.unroll(net, params, x, state=state)
+
+    exported = jax.export.export(jax.jit(run))(net, params, x, state)
+    loaded = jax.export.deserialize(exported.serialize())
+    equal(loaded.call(net, params, x, state), run(net, params, x, state), 1e-6)
+    with pytest.raises(ValueError, match="Dense"):  # another net is another program
+        loaded.call(jlstm.Stack((*net.layers[:2], jlstm.Dense(3))), params, x, state)
+
+
+def test_donation():
+    cell, params = lstm("float32")
+    x, state = inputs(cell, "float32"), cell.initial_state(params, (B,))
+    kept = jax.tree.map(jnp.copy, state)
+    donating = jax.jit(lambda s: jlstm.unroll(cell, params, x, state=s)[0], donate_argnums=0)
+    equal(donating(state), jlstm.unroll(cell, params, x, state=kept)[0], 1e-6)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
