@@ -25,11 +25,8 @@ def learning_curve(
     axes.plot(*zip(*training, strict=True), color="tab:blue", alpha=0.5, linewidth=1, label="training")
     axes.plot(*zip(*held_out, strict=True), color="tab:orange", marker="o", markersize=3, label="held-out")
     for number, (name, value) in enumerate(sorted(baselines.items(), key=lambda item: -item[1])):
-        axes.axhline(value, color="0.35", linewidth=1, linestyle=("--", ":", "-.", (0, (1, 3)))[number % 4])
-        axes.annotate(
-            f"{name} {value:.3g}", (1, value), (-4, 2), xycoords=("axes fraction", "data"),
-            textcoords="offset points", ha="right", va="bottom", fontsize=8, color="0.35",
-        )  # fmt: skip
+        style = ("--", ":", "-.", (0, (1, 3)))[number % 4]
+        axes.axhline(value, color="0.35", linewidth=1, linestyle=style, label=f"{name}: {value:.3g}")
     axes.set(title=title, xlabel="optimiser steps", ylabel=measure)
     if log_scale:
         axes.set_yscale("log")
@@ -37,5 +34,5 @@ def learning_curve(
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.legend(loc="lower left", frameon=False)
+    axes.legend(loc="best", frameon=False)
     figure.savefig(file)
