@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import sketches
-from small import B, D, H, equal, inputs, lstm, value
+from small import B, D, H, T, equal, inputs, lstm, value
 
 import jlstm
 
@@ -44,6 +44,24 @@ def test_no_weight_gradient_in_the_loop(net, recurrent):
         count[backend] = dots_in_loops(text)
     assert count["hoisted"] == 2 * recurrent, count
     assert count["scan"] > 2 * recurrent, count
+
+
+def scans(jaxpr):
+    """All scans of a program, called functions followed."""
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name == "scan":
+            yield eqn
+        for inner in (getattr(value, "jaxpr", None) for value in eqn.params.values()):
+            if inner is not None:
+                yield from scans(inner)
+
+
+def test_what_the_gradient_keeps():
+    """Six coefficients and h before the step, y for the loss; and going back, one array of all gates' gradients."""
+    cell, params = lstm("float32")
+    jaxpr = jax.make_jaxpr(jax.grad(value(cell, return_sequences=True)))(params, inputs(cell, "float32"), None)
+    forward, backward = ([v.aval.shape for v in eqn.outvars if v.aval.shape[:1] == (T,)] for eqn in scans(jaxpr.jaxpr))
+    assert forward == [(T, B, H)] * 8 and backward == [(T, B, 4, H)], (forward, backward)
 
 
 def test_last_step_program_stacks_nothing():

@@ -66,42 +66,43 @@ def ungate(w: Array, axis: int) -> list[Array]:
 def project(x: Array, w: Array, compute_dtype: Any) -> list[Array]:
     """W x, a list of G arrays `[*B, H]` of at least float32; x `[*B, D]`, w `[D, G, H]`.
 
-    One dot a gate: this runs outside the loop, where the transpose then needs no concatenate of `[T, *B, G, H]`.
+    One dot a gate: what reads them next is a loop, and one gate of a common array would cost it strided reads.
     """
-    wide = jnp.promote_types(compute_dtype, jnp.float32)
-    x, w = x.astype(compute_dtype), w.astype(compute_dtype)
-    return [jnp.einsum("...d,dh->...h", x, w_g, preferred_element_type=wide) for w_g in ungate(w, axis=1)]
+    return _product(False, x.astype(compute_dtype), w.astype(compute_dtype))
 
 
 def recur(h: Array, w: Array, b: Array | None) -> list[Array]:
     """U h + b, a list of G arrays `[*B, H]`; h `[*B, H]` in the compute dtype, w `[H, G, H]`, b `[G, H]`.
 
-    The bias is added here, inside the loop, where it is part of the elementwise work: added to W x it would cost a read
-    and a write of `[T, *B, G, H]`.
+    One dot. The bias is added here, inside the loop, where it is part of the elementwise work: added to W x it would
+    cost a read and a write of `[T, *B, G, H]`.
     """
-    z = ungate(_recur(h, w.astype(h.dtype)), axis=-2)
+    z = _product(True, h, w.astype(h.dtype))
     if b is None:
         return z
     rows = [jnp.expand_dims(b_g, range(h.ndim - 1)) for b_g in ungate(b.astype(z[0].dtype), axis=0)]
     return [z_g + b_g for z_g, b_g in zip(z, rows, strict=True)]
 
 
-@jax.custom_jvp
-def _recur(h: Array, w: Array) -> Array:
-    return jnp.einsum("...d,dgh->...gh", h, w, preferred_element_type=jnp.promote_types(h.dtype, jnp.float32))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _product(one_dot: bool, x: Array, w: Array) -> list[Array]:
+    """x w by gate, in one dot or in one a gate; x `[*B, D]`, w `[D, G, H]`."""
+    dot = functools.partial(jnp.einsum, preferred_element_type=jnp.promote_types(x.dtype, jnp.float32))
+    if one_dot:
+        return ungate(dot("...d,dgh->...gh", x, w), axis=-2)
+    return [dot("...d,dh->...h", x, w_g) for w_g in ungate(w, axis=1)]
 
 
-@functools.partial(_recur.defjvp, symbolic_zeros=True)
-def _recur_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
-    (h, w), (dh, dw) = primals, tangents
-    wide = jnp.promote_types(h.dtype, jnp.float32)
+@functools.partial(_product.defjvp, symbolic_zeros=True)
+def _product_jvp(one_dot: bool, primals: Any, tangents: Any) -> tuple[list[Array], list[Array]]:
+    """Always one dot, so that the transposes are: x's gradient is one, and so is w's."""
+    (x, w), (dx, dw) = primals, tangents
+    dot = functools.partial(jnp.einsum, preferred_element_type=jnp.promote_types(x.dtype, jnp.float32))
+    z = _product(one_dot, x, w)
     terms = []
-    if not isinstance(dh, SymbolicZero):
-        # w laid out for the transpose of this dot, which contracts (g, h): w itself would be copied at every step.
-        terms.append(jnp.einsum("...d,ghd->...gh", dh, jnp.moveaxis(w, 0, -1), preferred_element_type=wide))
+    if not isinstance(dx, SymbolicZero):
+        # The transpose contracts (g, h), and wants them to lead: from w as it is, a loop would copy it at every step.
+        terms.append(dot("...d,ghd->...gh", dx, jnp.moveaxis(w, 0, -1)))
     if not isinstance(dw, SymbolicZero):
-        # One dot a gate: its transpose, outside the loop, is one matmul a gate and no transposition of `[T, *B, G, H]`.
-        each = [jnp.einsum("...d,dh->...h", h, dw_g, preferred_element_type=wide) for dw_g in ungate(dw, axis=1)]
-        terms.append(jnp.stack(each, axis=-2))
-    out = _recur(h, w)
-    return out, sum(terms) if terms else jnp.zeros_like(out)
+        terms.append(dot("...d,dgh->...gh", x, dw))
+    return z, ungate(sum(terms[1:], terms[0]), axis=-2) if terms else jax.tree.map(jnp.zeros_like, z)

@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jlstm.kernels.scan import Before, Carry, Fixed, How, Steps, add, one, scan
+from jlstm.kernels.scan import Before, Carry, Fixed, How, Nudge, Steps, add, one, pack, scan
 from jlstm.types import Cell, Noise, Params, Y
 
 
@@ -56,20 +56,20 @@ def _hoisted_jvp(cell: Cell, how: How, primals: Any, tangents: Any) -> Any:
         over_time = jax.vmap(f, in_axes=(None, 0, 0))
         return jax.jvp(lambda p: over_time(p, before, steps.noise), (params,), (dparams,))[1]
 
-    nudged = depends(update, params, Before(carry.state, one(steps.z)), one(steps.noise))
-    nudges = None
-    if nudged:  # zeros of (new state, y) for every step
-        T = jax.tree.leaves(steps.z)[0].shape[0]
-        zero = jax.tree.map(jnp.zeros_like, (carry.state, fixed.blank))
-        nudges = jax.tree.map(lambda a: jnp.broadcast_to(a, (T, *a.shape)), zero)
+    # Zeros that no primal computation reads: only their tangents matter.
+    T = jax.tree.leaves(steps.z)[0].shape[0]
+    after = None
+    if depends(update, params, Before(carry.state, one(steps.z)), one(steps.noise)):
+        blank = jax.tree.map(jnp.zeros_like, (carry.state, fixed.blank))
+        after = jax.tree.map(lambda a: jnp.broadcast_to(a, (T, *a.shape)), blank)
+    nudges = Nudge(jax.tree.map(jnp.zeros_like, pack(steps.z)), after)
 
-    def primal(origin: Any, carry: Carry, z: Any, nudges: Any) -> Any:
-        end, (y, before) = scan(
-            cell, how._replace(record=True), params, fixed._replace(origin=origin), carry, steps._replace(z=z), nudges
-        )
+    def primal(origin: Any, carry: Carry, nudges: Nudge) -> Any:
+        recorded = how._replace(record=True)
+        end, (y, before) = scan(cell, recorded, params, fixed._replace(origin=origin), carry, steps, nudges)
         return (end, (y, None)), before
 
-    out, linear, before = jax.linearize(primal, fixed.origin, carry, steps.z, nudges, has_aux=True)
-    dz = add(dsteps.z, tangent(recur, before))
-    dnudges = tangent(update, before) if nudged else None
-    return out, linear(dfixed.origin, dcarry, dz, dnudges)
+    out, linear, before = jax.linearize(primal, fixed.origin, carry, nudges, has_aux=True)
+    dz = add(pack(dsteps.z), pack(tangent(recur, before)))
+    dafter = None if after is None else tangent(update, before)
+    return out, linear(dfixed.origin, dcarry, Nudge(dz, dafter))

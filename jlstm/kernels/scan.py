@@ -74,15 +74,61 @@ def add(a: Any, b: Any) -> Any:
     return a if b is None else jax.tree.map(jnp.add, a, b)
 
 
+class Nudge(NamedTuple):
+    """Where tangents enter a step; `hoisted` differentiates with respect to it. None where none do.
+
+    z: `pack`ed like z.   after: like (new state, y).
+    """
+
+    z: Any
+    after: Any
+
+
+NO_NUDGE = Nudge(None, None)
+
+
+@jax.custom_jvp
+def nudged(value: Any, nudge: Any) -> Any:
+    """value, whose tangent is its own and nudge's: the primal program never reads the nudge."""
+    return value
+
+
+@nudged.defjvp
+def _nudged_jvp(primals: Any, tangents: Any) -> Any:
+    def leaf(a: Any, b: Any) -> Any:
+        return a if a.dtype == jax.dtypes.float0 else a + b
+
+    return primals[0], jax.tree.map(leaf, *tangents)
+
+
+def pack(z: Z) -> Any:
+    """Gate slabs `[.., H]` of one shape as one array `[.., G, H]`; any other z as it is.
+
+    Going forward a loop reads slabs faster. Going back it has them side by side for its own dot, writes them so, and
+    whoever contracts them outside has one dot.
+    """
+    leaves = jax.tree.leaves(z)
+    alike = len(leaves) > 1 and len({(a.shape, a.dtype) for a in leaves}) == 1 and leaves[0].ndim > 0
+    return jnp.stack(leaves, axis=-2) if alike else z
+
+
+def unpack(packed: Any, like: Z) -> Z:
+    """The inverse of `pack`; like: any z of the cell's."""
+    if jax.tree.structure(packed) == jax.tree.structure(like):
+        return packed
+    parts = jnp.split(packed, packed.shape[-2], axis=-2)
+    return jax.tree.unflatten(jax.tree.structure(like), [jnp.squeeze(part, -2) for part in parts])
+
+
 def one(tree: Any) -> Any:
     """Stands for one step of a tree that leads with T (0 included), where only shapes, dtypes and sharding matter."""
     return jax.tree.map(lambda a: jnp.sum(a, 0).astype(a.dtype), tree)
 
 
 def body(
-    cell: Cell, how: How, params: Params, fixed: Fixed, carry: Carry, step: Steps, nudge: Any = None
+    cell: Cell, how: How, params: Params, fixed: Fixed, carry: Carry, step: Steps, nudge: Nudge = NO_NUDGE
 ) -> tuple[Carry, tuple[Y | None, Before | None]]:
-    """One step. `nudge` is added to (new state, y): a zero, with respect to which `hoisted` differentiates."""
+    """One step."""
     state = carry.state
     if step.cut is not None:
         state = select(step.cut, jax.lax.stop_gradient(state), state)
@@ -90,7 +136,11 @@ def body(
         state = select(step.reset, fixed.origin, state)
     noise = Noise(fixed.noise, step.noise)
     z = add(step.z, cell.recur(params, state, noise))
-    new, y = add(cell.update(params, state, z, noise), nudge)
+    if nudge.z is not None:
+        z = nudged(z, unpack(nudge.z, z))
+    new, y = cell.update(params, state, z, noise)
+    if nudge.after is not None:
+        new, y = nudged((new, y), nudge.after)
     new = select(step.valid, new, state)
     if step.reset is not None and how.reverse:
         # The episode that begins at t ends here for a scan that comes from behind: step t-1 must not see it.
@@ -102,7 +152,7 @@ def body(
 
 
 def scan(
-    cell: Cell, how: How, params: Params, fixed: Fixed, carry: Carry, steps: Steps, nudges: Any = None
+    cell: Cell, how: How, params: Params, fixed: Fixed, carry: Carry, steps: Steps, nudges: Nudge = NO_NUDGE
 ) -> tuple[Carry, tuple[Y | None, Before | None]]:
     """All steps: the final carry, and what `body` emits stacked over T (in input order)."""
     return jax.lax.scan(
