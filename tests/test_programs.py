@@ -51,7 +51,7 @@ def scans(jaxpr):
     for eqn in jaxpr.eqns:
         if eqn.primitive.name == "scan":
             yield eqn
-        for inner in (getattr(value, "jaxpr", None) for value in eqn.params.values()):
+        for inner in (getattr(param, "jaxpr", None) for param in eqn.params.values()):
             if inner is not None:
                 yield from scans(inner)
 
