@@ -75,6 +75,15 @@ def test_check_grads(x64):
     check_grads(jax.jit(value(cell, **RAGGED)), (params, x, state), order=2, modes=("fwd", "rev"), atol=1e-5, rtol=1e-5)
 
 
+def test_an_activation_need_not_be_elementwise(x64):
+    cell = jlstm.LSTM(2, activation=jax.nn.softmax)
+    params, x = cell.init(jax.random.key(0), 1), inputs(cell, T=2)[:1, :, :1]
+    params = jax.tree.map(lambda a: a.astype("float64"), params)
+    check_grads(
+        jax.jit(lambda p: jlstm.unroll(cell, p, x)[1]), (params,), order=1, modes=("rev",), atol=1e-5, rtol=1e-5
+    )
+
+
 def test_transforms(x64):
     """vmap over examples, parameters, both; jax.checkpoint; the cell as argument."""
     cell, params = lstm()

@@ -13,7 +13,6 @@ The functions below are the cell, bare; `LSTM` is the record that carries their 
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -124,17 +123,21 @@ def update(
     i, f, o = σ(z_i), σ(z_f), σ(z_o);  g = φ(z_g);  c' = f c + i g;  h' = o φ(c')
     """
     del params
-    c, h = _update(activation, gate_activation, state.c, z)
+    # A function of one's own need not be elementwise, and then has no slope.
+    named = isinstance(activation, str) and isinstance(gate_activation, str)
+    c, h = (_update if named else _equations)(activation, gate_activation, state.c, z)
     h = h.astype(state.h.dtype)
     return LSTMState(h, c), h
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _update(activation: Activation, gate_activation: Activation, c: Array, z: LSTMGates) -> tuple[Array, Array]:
+def _equations(activation: Activation, gate_activation: Activation, c: Array, z: LSTMGates) -> tuple[Array, Array]:
     φ, σ = gates.activation_function(activation), gates.activation_function(gate_activation)
     i, f, g, o = σ(z.i), σ(z.f), φ(z.g), σ(z.o)
     c = f * c + i * g
     return c, o * φ(c)
+
+
+_update = jax.custom_jvp(_equations, nondiff_argnums=(0, 1))
 
 
 @_update.defjvp
