@@ -1,0 +1,87 @@
+"""The tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from experiments.benchmark.results import Result, Row
+
+
+def seconds(value: float) -> str:
+    """Three digits and a unit."""
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if value >= scale or unit == "µs":
+            number = value / scale
+            return f"{number:.{max(0, 2 - int(math.floor(math.log10(number))))}f} {unit}"
+    raise AssertionError
+
+
+def size(value: int) -> str:
+    """Bytes as KiB or MiB."""
+    return f"{value / 2**20:.1f} MiB" if value >= 2**20 else f"{value / 2**10:.1f} KiB"
+
+
+def cell(row: Row | None, baseline: str) -> str:
+    """Time, ratio and its quartiles."""
+    if row is None:
+        return "—"
+    s = row.summary
+    if row.name == baseline or s.ratio is None:
+        return seconds(s.median)
+    spread = "" if s.ratio_q1 is None else f" ({s.ratio_q1:.2f}-{s.ratio_q3:.2f})"
+    return f"{seconds(s.median)} · {s.ratio:.2f}{spread}"
+
+
+def table(head: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
+    """A Markdown table; all columns but the first are right-aligned."""
+    head = list(head)
+    rows = [head, ["---", *["---:"] * (len(head) - 1)], *map(list, lines)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def geometric_mean(ratios: Iterable[float]) -> float:
+    logs = [math.log(ratio) for ratio in ratios]
+    return math.exp(sum(logs) / len(logs))
+
+
+def tables(result: Result) -> str:
+    """One table a mode: contenders down, cases across."""
+    parts = []
+    cases = list(dict.fromkeys(row.case for row in result.rows))
+    names = list(dict.fromkeys(row.name for row in result.rows))
+    for mode in dict.fromkeys(row.mode for row in result.rows):
+        found = {(row.name, row.case): row for row in result.rows if row.mode == mode}
+        lines = []
+        for name in names:
+            here = [found.get((name, case)) for case in cases]
+            line = [name, *(cell(row, result.baseline) for row in here)]
+            if len(cases) > 1:
+                ratios = [row.summary.ratio for row in here if row is not None]
+                complete = len(ratios) == len(cases) and None not in ratios
+                line.append(f"{geometric_mean(ratios):.2f}" if complete else "—")  # type: ignore[arg-type]
+            lines.append(line)
+        mean = ["geometric mean"] if len(cases) > 1 else []
+        parts.append(table([mode, *cases, *mean], lines))
+        if any(row.temporaries is not None for row in found.values()):
+            parts.append(
+                table(
+                    [f"{mode}: temporaries", *cases],
+                    [[name, *(_size(found.get((name, case))) for case in cases)] for name in names],
+                )
+            )
+    return "\n\n".join(parts)
+
+
+def _size(row: Row | None) -> str:
+    return "—" if row is None or row.temporaries is None else size(row.temporaries)
+
+
+def report(results: Iterable[Result], about: dict[str, Any]) -> str:
+    """The whole page."""
+    parts = [f"### {about['title']}"]
+    for result in results:
+        parts += [f"#### {result.title}", result.about, tables(result)]
+        parts += ["\n".join(f"- {name}: {value}" for name, value in result.facts.items())] if result.facts else []
+    return "\n\n".join(parts) + "\n"

@@ -1,0 +1,28 @@
+"""What a section finds."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from experiments.benchmark.timing import Summary
+
+
+class Row(NamedTuple):
+    """One contender in one case. case: the sizes.   mode: what was run, a table of its own.   temporaries: bytes."""
+
+    case: str
+    mode: str
+    name: str
+    summary: Summary
+    temporaries: int | None = None
+
+
+class Result(NamedTuple):
+    """about: what was done, in sentences.   baseline: the name that ratios are to.   facts: what no table shows."""
+
+    section: str
+    title: str
+    about: str
+    baseline: str
+    rows: list[Row]
+    facts: dict[str, Any] = {}  # noqa: RUF012
