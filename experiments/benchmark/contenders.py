@@ -8,8 +8,9 @@ derivative of `convert` carries the contender's gradients back to `LSTMParams`, 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +20,7 @@ import jlstm
 from experiments.benchmark import peers
 from experiments.benchmark.problem import Net, Problem, Program
 
-Mode = Literal["forward", "forward+backward"]
-MODES: tuple[Mode, ...] = get_args(Mode)
+MODES = ("forward", "forward+backward")
 NETS: tuple[Net, ...] = get_args(Net)
 AGAIN = "jlstm again (A/A)"
 # float32 is what the numbers are compared in; bfloat16 has 8 bits, and T steps add their roundings.
@@ -40,7 +40,7 @@ class Contender(NamedTuple):
     nets: tuple[Net, ...] = NETS
 
 
-class Disagreement(Exception):
+class DisagreementError(Exception):
     """A contender that computes other numbers. It is not timed."""
 
 
@@ -72,9 +72,9 @@ def our_net(problem: Problem) -> Any:
 
 CONTENDERS = (
     Contender("jlstm", "", "", ours()),
-    Contender("jlstm scan", "", "", ours("scan")),
+    Contender("jlstm-scan", "", "", ours("scan")),
     Contender("hand-written", "", "", peers.hand_written),
-    Contender("flax nnx", "flax.nnx", "flax", peers.flax_nnx),
+    Contender("flax-nnx", "flax.nnx", "flax", peers.flax_nnx),
     Contender("keras", "keras", "keras", peers.keras),
     Contender("equinox", "equinox", "equinox", peers.equinox, ("lstm",)),
     Contender("haiku", "haiku", "dm-haiku", peers.haiku, ("lstm",)),
@@ -99,7 +99,7 @@ def missing(contender: Contender) -> str | None:
 
 
 def example(problem: Problem, seed: int = 0) -> tuple[tuple[jlstm.LSTMParams, ...], jax.Array]:
-    """(one `LSTMParams` a layer or direction, x `[B, T, D]`), random; biases too, so that no gate looks like another."""
+    """(an `LSTMParams` a layer or direction, x `[B, T, D]`), random; biases too: no gate may look like another."""
     key_x, *keys = jax.random.split(jax.random.key(seed), 3)
     sizes = {"lstm": (problem.D,), "bidirectional": (problem.D,) * 2, "stack": (problem.D, problem.H)}[problem.net]
     cell = jlstm.LSTM(problem.H, param_dtype=problem.dtype)
@@ -122,7 +122,7 @@ class Ready(NamedTuple):
 
     name: str
     leaves: list[jax.Array]
-    functions: dict[Mode, Callable[..., Any]]
+    functions: dict[str, Callable[..., Any]]
     pull: Callable[[Sequence[Any]], Any]
 
 
@@ -141,28 +141,28 @@ def prepare(contender: Contender, problem: Problem, params: tuple[jlstm.LSTMPara
 
 
 def compare(name: str, got: Any, want: Any, dtype: str) -> None:
-    """Raises `Disagreement`, naming the worst array, where got and want differ by more than `TOLERANCE`.
+    """Raises `DisagreementError`, naming the worst array, where got and want differ by more than `TOLERANCE`.
 
     got, want: dicts of trees of arrays; an array's error is its largest difference over its largest value.
     """
     if jax.tree.structure(got) != jax.tree.structure(want):
-        raise Disagreement(f"{name}: refused: it gives other arrays than jlstm.")
+        raise DisagreementError(f"{name}: refused: it gives other arrays than jlstm.")
     worst, where = 0.0, ""
     for (path, b), a in zip(jax.tree_util.tree_leaves_with_path(want), jax.tree.leaves(got), strict=True):
         a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
         if a.shape != b.shape:
-            raise Disagreement(f"{name}: refused: {jax.tree_util.keystr(path)} is {a.shape}, jlstm's {b.shape}.")
+            raise DisagreementError(f"{name}: refused: {jax.tree_util.keystr(path)} is {a.shape}, jlstm's {b.shape}.")
         error = float(np.max(np.abs(a - b)) / np.max(np.abs(b)))
         if not error <= worst:  # NaN is the worst
             worst, where = error, jax.tree_util.keystr(path)
     if not worst <= TOLERANCE[dtype]:
-        raise Disagreement(
+        raise DisagreementError(
             f"{name}: refused: {where} differs from jlstm's by {worst:.1e} of its largest value, "
             f"{TOLERANCE[dtype]:.0e} is allowed."
         )
 
 
-def numbers(ready: Ready, x: jax.Array, programs: dict[Mode, Callable[..., Any]]) -> dict[str, Any]:
+def numbers(ready: Ready, x: jax.Array, programs: dict[str, Callable[..., Any]]) -> dict[str, Any]:
     """What is compared: outputs, and the gradients with respect to the `LSTMParams` and x."""
     _, (leaves, dx) = programs["forward+backward"](ready.leaves, x)
     return {"outputs": programs["forward"](ready.leaves, x), "gradients": ready.pull(leaves), "gradient of x": dx}

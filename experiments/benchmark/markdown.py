@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from experiments.benchmark.results import Result, Row
@@ -14,7 +14,7 @@ def seconds(value: float) -> str:
     for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
         if value >= scale or unit == "µs":
             number = value / scale
-            return f"{number:.{max(0, 2 - int(math.floor(math.log10(number))))}f} {unit}"
+            return f"{number:.{max(0, 2 - math.floor(math.log10(number)))}f} {unit}"
     raise AssertionError
 
 
@@ -78,10 +78,13 @@ def _size(row: Row | None) -> str:
     return "—" if row is None or row.temporaries is None else size(row.temporaries)
 
 
-def report(results: Iterable[Result], about: dict[str, Any]) -> str:
+def page(results: Iterable[Result], about: Mapping[str, Any], title: str) -> str:
     """The whole page."""
-    parts = [f"### {about['title']}"]
+    parts = [f"Measured on {title}.", f"    {about['command']}"]
+    notes = [*about["left_out"], *about["refused"]]
+    parts += ["\n".join(f"- {note}" for note in notes)] if notes else []
     for result in results:
-        parts += [f"#### {result.title}", result.about, tables(result)]
+        parts += [f"### {result.title}", result.about]
+        parts += [tables(result)] if result.rows else []
         parts += ["\n".join(f"- {name}: {value}" for name, value in result.facts.items())] if result.facts else []
     return "\n\n".join(parts) + "\n"

@@ -18,6 +18,8 @@ from experiments.benchmark.problem import Problem, Program
 os.environ.setdefault("KERAS_BACKEND", "jax")  # read by keras when it is imported
 
 Layers = tuple[jlstm.LSTMParams, ...]
+Weights = tuple[jax.Array, jax.Array, jax.Array]
+Call = Callable[[], Any]
 
 
 def flat(w: Any) -> jax.Array:
@@ -25,25 +27,26 @@ def flat(w: Any) -> jax.Array:
     return w.reshape(*w.shape[:-2], -1)
 
 
+def gates(w_hh: jax.Array, state: tuple[jax.Array, jax.Array], z: jax.Array) -> Any:
+    """One step of the hand-written LSTM."""
+    h, c = state
+    i, f, g, o = jnp.split(z + h @ w_hh, 4, axis=-1)
+    c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+    h = jax.nn.sigmoid(o) * jnp.tanh(c)
+    return (h, c), h
+
+
 def hand_written(problem: Problem) -> Program:
     """The scan that people write, with the input's product hoisted out of the loop."""
 
-    def layer(params: tuple[jax.Array, ...], x: jax.Array, reverse: bool = False) -> jax.Array:
+    def layer(params: Weights, x: jax.Array, reverse: bool = False) -> jax.Array:
         w_ih, w_hh, b = params
-
-        def step(state: tuple[jax.Array, jax.Array], z: jax.Array) -> Any:
-            h, c = state
-            i, f, g, o = jnp.split(z + h @ w_hh, 4, axis=-1)
-            c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
-            h = jax.nn.sigmoid(o) * jnp.tanh(c)
-            return (h, c), h
-
         z = jnp.swapaxes(x, 0, 1) @ w_ih + b[None, None]
         zeros = jnp.zeros((x.shape[0], w_hh.shape[0]), x.dtype)
-        _, h = jax.lax.scan(step, (zeros, zeros), z, reverse=reverse)
+        _, h = jax.lax.scan(lambda state, z: gates(w_hh, state, z), (zeros, zeros), z, reverse=reverse)
         return jnp.swapaxes(h, 0, 1)
 
-    def forward(params: Sequence[tuple[jax.Array, ...]], x: jax.Array) -> jax.Array:
+    def forward(params: Sequence[Weights], x: jax.Array) -> jax.Array:
         match problem.net:
             case "bidirectional":
                 return jnp.concatenate([layer(params[0], x), layer(params[1], x, reverse=True)], axis=-1)
@@ -55,24 +58,44 @@ def hand_written(problem: Problem) -> Program:
     return Program(lambda params: [(flat(p.w_ih), flat(p.w_hh), flat(p.b)) for p in params], forward)
 
 
+def hand_written_step(
+    problem: Problem, params: jlstm.LSTMParams, state: jlstm.LSTMState, x: jax.Array
+) -> dict[str, Call]:
+    """Calls of one step, `() -> (state, y)`."""
+    weights = (flat(params.w_ih), flat(params.w_hh), flat(params.b))
+    start = (state.h, state.c.astype(problem.dtype))
+
+    @jax.jit
+    def step(weights: Weights, state: Any, x: jax.Array) -> Any:
+        w_ih, w_hh, b = weights
+        return gates(w_hh, state, x @ w_ih + b[None])
+
+    return {"hand-written, jitted": lambda: step(weights, start, x)}
+
+
 def flax_nnx(problem: Problem) -> Program:
     """`nnx.RNN(nnx.OptimizedLSTMCell)`, split into graph and arrays."""
-    from flax import nnx
+    convert, model = flax_model(problem)
+    return Program(convert, lambda params, x: model(params)(x))
+
+
+def flax_model(problem: Problem) -> tuple[Callable[[Layers], Any], Callable[[Any], Any]]:
+    """(convert, its parameters -> the module)."""
+    from flax import nnx  # pyright: ignore[reportMissingImports]
 
     def rnn(D: int) -> Any:
         # Zeros: the default, orthogonal, cannot make bfloat16.
-        options = dict(recurrent_kernel_init=nnx.initializers.zeros, param_dtype=problem.dtype, rngs=nnx.Rngs(0))
+        options: Any = dict(recurrent_kernel_init=nnx.initializers.zeros, param_dtype=problem.dtype, rngs=nnx.Rngs(0))
         return nnx.RNN(nnx.OptimizedLSTMCell(D, problem.H, **options))
 
     match problem.net:
         case "lstm":
-            model, names = rnn(problem.D), [()]
+            module, names = rnn(problem.D), [()]
         case "bidirectional":
-            model, names = nnx.Bidirectional(rnn(problem.D), rnn(problem.D)), [("forward_rnn",), ("backward_rnn",)]
+            module, names = nnx.Bidirectional(rnn(problem.D), rnn(problem.D)), [("forward_rnn",), ("backward_rnn",)]
         case "stack":
-            model = nnx.Sequential(rnn(problem.D), rnn(problem.H))
-            names = [("layers", 0), ("layers", 1)]
-    graph, arrays, rest = nnx.split(model, nnx.Param, ...)
+            module, names = nnx.Sequential(rnn(problem.D), rnn(problem.H)), [("layers", 0), ("layers", 1)]
+    graph, arrays, rest = nnx.split(module, nnx.Param, ...)
 
     def convert(params: Layers) -> Any:
         state = nnx.to_pure_dict(arrays)
@@ -84,17 +107,34 @@ def flax_nnx(problem: Problem) -> Program:
             inner["cell"]["dense_h"] = {"kernel": flat(p.w_hh), "bias": flat(p.b)}
         return state
 
-    def forward(params: Any, x: jax.Array) -> jax.Array:
+    def model(params: Any) -> Any:
         state, others = jax.tree.map(lambda a: a, (arrays, rest))  # variables of this trace
         nnx.replace_by_pure_dict(state, params)
-        return nnx.merge(graph, state, others)(x)
+        return nnx.merge(graph, state, others)
 
-    return Program(convert, forward)
+    return convert, model
+
+
+def flax_nnx_step(problem: Problem, params: jlstm.LSTMParams, state: jlstm.LSTMState, x: jax.Array) -> dict[str, Call]:
+    """Calls of one step, `() -> (state, y)`; jitted over the split graph, whose arrays go in as a flat list."""
+    convert, model = flax_model(problem)
+    leaves, tree = jax.tree.flatten(convert((params,)))
+    cell = model(convert((params,))).cell
+    start = (state.c.astype(problem.dtype), state.h)
+
+    @jax.jit
+    def step(leaves: list[jax.Array], carry: Any, x: jax.Array) -> Any:
+        return model(jax.tree.unflatten(tree, leaves)).cell(carry, x)
+
+    return {
+        "flax-nnx cell, jitted": lambda: step(leaves, start, x),
+        "flax-nnx cell, eager": lambda: cell(start, x),
+    }
 
 
 def keras(problem: Problem) -> Program:
     """`keras.layers.LSTM` by `stateless_call`."""
-    import keras
+    import keras  # pyright: ignore[reportMissingImports]
 
     if keras.backend.backend() != "jax":
         raise RuntimeError(f"keras runs on {keras.backend.backend()}. Type export KERAS_BACKEND=jax")
@@ -120,7 +160,7 @@ def keras(problem: Problem) -> Program:
 
 def equinox(problem: Problem) -> Program:
     """`eqx.nn.LSTMCell` in `lax.scan`, under `vmap` over examples."""
-    import equinox as eqx
+    import equinox as eqx  # pyright: ignore[reportMissingImports]
 
     dtype = jnp.dtype(problem.dtype)
     blank = eqx.nn.LSTMCell(problem.D, problem.H, dtype=dtype, key=jax.random.key(0))
@@ -143,7 +183,9 @@ def equinox(problem: Problem) -> Program:
 
 def haiku(problem: Problem) -> Program:
     """`hk.LSTM` in `hk.dynamic_unroll`."""
-    import haiku as hk
+    import haiku  # pyright: ignore[reportMissingImports]
+
+    hk: Any = haiku  # its stubs know a core that returns all states only
 
     @hk.without_apply_rng
     @hk.transform

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from experiments.benchmark.timing import Summary
 
@@ -18,11 +18,14 @@ class Row(NamedTuple):
 
 
 class Result(NamedTuple):
-    """about: what was done, in sentences.   baseline: the name that ratios are to.   facts: what no table shows."""
+    """about: what was done, in sentences.   baseline: the name that ratios are to.   facts: what no table shows.
 
-    section: str
+    chart: what its bars show: the ratio to the baseline, or the time; None for no chart.
+    """
+
     title: str
     about: str
-    baseline: str
-    rows: list[Row]
+    baseline: str = ""
+    rows: list[Row] = []  # noqa: RUF012
     facts: dict[str, Any] = {}  # noqa: RUF012
+    chart: Literal["ratio", "time"] | None = None

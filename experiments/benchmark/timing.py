@@ -45,7 +45,9 @@ def rounds(calls: Mapping[str, Call], count: int, *, repeats: int = 1, seed: int
     return {name: np.array(taken) for name, taken in times.items()}
 
 
-def compiling(functions: Mapping[str, tuple[Call, tuple[Any, ...]]], count: int, seed: int = 0) -> dict[str, np.ndarray]:
+def compiling(
+    functions: Mapping[str, tuple[Call, tuple[Any, ...]]], count: int, seed: int = 0
+) -> dict[str, np.ndarray]:
     """Seconds to trace, lower and compile, `[count]` by name, each time as in a fresh process: no cache helps."""
     rng = np.random.default_rng(seed)
     times: dict[str, list[float]] = {name: [] for name in functions}
@@ -67,8 +69,8 @@ def compiled(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def temporaries(program: Any) -> int | None:
-    """Bytes that a compiled program needs beside arguments and results; None where the platform does not say."""
-    analysis = program.memory_analysis()
+    """Bytes that a compiled program needs beside arguments and results; None where that is not known."""
+    analysis = None if program is None else program.memory_analysis()
     return None if analysis is None else int(analysis.temp_size_in_bytes)
 
 
