@@ -51,7 +51,7 @@ def some_of(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
         for name in names:
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
-                hint = f". Did you mean {near[0]}?" if near else ""
+                hint = f" (did you mean {near[0]}?)" if near else ""
                 raise argparse.ArgumentTypeError(f"expected some of {','.join(known)}, got {name!r}{hint}")
         return tuple(name for name in known if name in names)
 
@@ -106,10 +106,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = parser().parse_args(argv)
         choose(args.device)
+        folder = make(args.out or Path("runs", "benchmark", jax.default_backend()))
     except config.UsageError as error:
         print(*error.args, sep="\n", file=sys.stderr)
         return 2
-    return measure(args, shlex.join(["python", "-m", "experiments.benchmark", *argv]))
+    return measure(args, folder, shlex.join(["python", "-m", "experiments.benchmark", *argv]))
 
 
 def choose(wanted: str | None) -> None:
@@ -121,12 +122,23 @@ def choose(wanted: str | None) -> None:
         raise config.UsageError(f"{config.COMMAND_LINE}: --device: expected {found}, all this jax has, got {wanted}.")
 
 
+def make(folder: Path) -> Path:
+    """Makes the directory of the files, before minutes are spent; UsageError where it cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise config.UsageError(
+            f"{config.COMMAND_LINE}: --out: expected a directory, got {str(folder)!r}: {error.strerror}."
+        ) from None
+    return folder
+
+
 def say(line: str) -> None:
     """Beside the result, which goes to standard output."""
     print(f"benchmark: {line}", file=sys.stderr, flush=True)
 
 
-def measure(args: argparse.Namespace, command: str) -> int:
+def measure(args: argparse.Namespace, folder: Path, command: str) -> int:
     """The sections that were asked for, then the files."""
     if warning := device.warning():
         say(f"warning: {warning}")
@@ -147,7 +159,6 @@ def measure(args: argparse.Namespace, command: str) -> int:
             results[name] = SECTIONS[name](plan)
     except KeyboardInterrupt:
         code = 130
-    folder = args.out or Path("runs", "benchmark", jax.default_backend())
     print(output.write(folder, results, about, tuple(SECTIONS)))
     say(f"{folder}: {', '.join(sorted(file.name for file in folder.iterdir()))}")
     return code or (1 if plan.refused else 0)

@@ -57,20 +57,17 @@ def tables(result: Result) -> str:
         for name in names:
             here = [found.get((name, case)) for case in cases]
             line = [name, *(cell(row, result.baseline) for row in here)]
-            if len(cases) > 1:
+            if result.mean:
                 ratios = [row.summary.ratio for row in here if row is not None]
                 complete = len(ratios) == len(cases) and None not in ratios
                 line.append(f"{geometric_mean(ratios):.2f}" if complete else "—")  # type: ignore[arg-type]
             lines.append(line)
-        mean = ["geometric mean"] if len(cases) > 1 else []
+        mean = ["geometric mean"] if result.mean else []
         parts.append(table([mode, *cases, *mean], lines))
-        if any(row.temporaries is not None for row in found.values()):
-            parts.append(
-                table(
-                    [f"{mode}: temporaries", *cases],
-                    [[name, *(_size(found.get((name, case))) for case in cases)] for name in names],
-                )
-            )
+        known = list(dict.fromkeys(row.name for row in found.values() if row.temporaries is not None))
+        if known:
+            lines = [[name, *(_size(found.get((name, case))) for case in cases)] for name in known]
+            parts.append(table([f"{mode}: temporaries", *cases], lines))
     return "\n\n".join(parts)
 
 

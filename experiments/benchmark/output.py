@@ -21,7 +21,6 @@ def title(about: Mapping[str, Any]) -> str:
 
 def write(folder: Path, results: Mapping[str, Result], about: Mapping[str, Any], sections: tuple[str, ...]) -> str:
     """Writes all files and returns the Markdown. Charts of an earlier run go: they would belong to other numbers."""
-    folder.mkdir(parents=True, exist_ok=True)
     for section in sections:
         (folder / f"{section}.png").unlink(missing_ok=True)
     page = markdown.page(results.values(), about, title(about))

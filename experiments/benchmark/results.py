@@ -20,7 +20,8 @@ class Row(NamedTuple):
 class Result(NamedTuple):
     """about: what was done, in sentences.   baseline: the name that ratios are to.   facts: what no table shows.
 
-    chart: what its bars show: the ratio to the baseline, or the time; None for no chart.
+    chart: what its bars show: the ratio to the baseline, or the time; None for no chart.   mean: whether the cases are
+    many of one kind, so that the geometric mean over them says something.
     """
 
     title: str
@@ -29,3 +30,4 @@ class Result(NamedTuple):
     rows: list[Row] = []  # noqa: RUF012
     facts: dict[str, Any] = {}  # noqa: RUF012
     chart: Literal["ratio", "time"] | None = None
+    mean: bool = False

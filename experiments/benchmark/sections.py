@@ -36,7 +36,7 @@ def shapes(plan: Plan) -> Result:
         COMMON + "Columns are B,T,D,H. forward gives the outputs of all steps; forward+backward the mean of their "
         "squares and its gradients with respect to all parameters and x."
     )
-    return Result("One LSTM over a sequence", about, JLSTM.name, rows, against_peers(rows), chart="ratio")
+    return Result("One LSTM over a sequence", about, JLSTM.name, rows, against_peers(rows), chart="ratio", mean=True)
 
 
 def of_net(net: Net, title: str) -> Callable[[Plan], Result]:
