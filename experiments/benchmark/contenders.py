@@ -88,7 +88,7 @@ def missing(contender: Contender) -> str | None:
         if contender.build is None:
             # Never imported here: its threads would slow whatever runs after it.
             if importlib.util.find_spec(contender.module) is None:
-                raise ModuleNotFoundError("not installed")
+                raise ModuleNotFoundError(f"No module named {contender.module!r}")
             if jax.default_backend() != "cpu":
                 return f"{contender.name}: left out: its round is on the CPU, this one on {jax.default_backend()}."
         elif contender.module:

@@ -11,6 +11,7 @@ from experiments.benchmark.results import Result, Row
 
 def seconds(value: float) -> str:
     """Three digits and a unit."""
+    value = float(f"{value:.3g}")  # so that 999.9 µs is 1.00 ms
     for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
         if value >= scale or unit == "µs":
             number = value / scale
