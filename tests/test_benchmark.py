@@ -123,6 +123,7 @@ def test_nan_and_wrong_shapes_disagree() -> None:
     with pytest.raises(contenders.DisagreementError, match="other arrays"):
         contenders.compare("peer", {"b": want["a"]}, want, "float32")
     contenders.compare("peer", {"a": want["a"] * (1 + 5e-5)}, want, "float32")
+    contenders.compare("peer", {"a": np.zeros(3)}, {"a": np.zeros(3)}, "float32")
 
 
 def test_ratios_are_taken_pair_by_pair() -> None:

@@ -78,7 +78,8 @@ def _size(row: Row | None) -> str:
 
 def page(results: Iterable[Result], about: Mapping[str, Any], title: str) -> str:
     """The whole page."""
-    parts = [f"Measured on {title}.", f"    {about['command']}"]
+    load = "" if about["load_average"] is None else f" Load average before: {about['load_average']}."
+    parts = [f"Measured on {title}; medians of {about['rounds']} rounds.{load}", f"    {about['command']}"]
     notes = [*about["left_out"], *about["refused"]]
     parts += ["\n".join(f"- {note}" for note in notes)] if notes else []
     for result in results:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from experiments.benchmark import peers, timing
@@ -42,12 +44,17 @@ class Checked(NamedTuple):
 
 
 def check(plan: Plan, problem: Problem) -> Checked:
-    """Builds, compiles and compares; who disagrees or fails is refused. jlstm's own failure is an error."""
+    """Builds, compiles and compares; who disagrees or fails is refused. jlstm's own failure is an error.
+
+    Of another dtype than float32, a contender's code has to be right in float32 first; then its outputs are compared.
+    """
     params, x = example(problem)
     checked = Checked({}, {}, {}, params, x)
-    for contender in plan.contenders:
-        if contender.build is None or problem.net not in contender.nets:
-            continue
+    known = [c for c in plan.contenders if c.build is not None and problem.net in c.nets]
+    if problem.dtype != "float32":
+        right = check(plan, problem._replace(dtype="float32")).ready
+        known = [c for c in known if c.name in right]
+    for contender in known:
         try:
             ready = prepare(contender, problem, params)
             programs = {mode: timing.compiled(f, ready.leaves, x) for mode, f in ready.functions.items()}
@@ -56,21 +63,27 @@ def check(plan: Plan, problem: Problem) -> Checked:
                 # What an accelerator rounds in its matmuls is no disagreement; what is timed keeps its default.
                 with jax.default_matmul_precision("highest"):
                     same = {mode: timing.compiled(f, ready.leaves, x) for mode, f in ready.functions.items()}
-            got = numbers(ready, x, same)
+            got = comparable(numbers(ready, x, same), problem)
             if not checked.want:
                 checked.want.update(got)
             compare(ready.name, got, checked.want, problem.dtype)
-        except DisagreementError as error:
-            plan.refuse(problem, error)
-            continue
         except Exception as error:
             if contender is JLSTM:
                 raise
+            if isinstance(error, DisagreementError):
+                plan.refuse(problem, error)
+                continue
             lines = str(error).splitlines() or [""]
             plan.refuse(problem, DisagreementError(f"{contender.name}: refused: {type(error).__name__}: {lines[0]}"))
             continue
         checked.ready[ready.name], checked.programs[ready.name] = ready, programs
     return checked
+
+
+def comparable(found: dict[str, Any], problem: Problem) -> dict[str, Any]:
+    """All numbers in float32. In bfloat16 the outputs: peers sum a bias's gradient over B and T in 8 bits, and two
+    that are both right differ by half of it."""
+    return found if problem.dtype == "float32" else {"outputs": found["outputs"]}
 
 
 def race(plan: Plan, problem: Problem) -> list[Row]:
@@ -96,23 +109,12 @@ def race(plan: Plan, problem: Problem) -> list[Row]:
 
 def torch_race(plan: Plan, problem: Problem, found: Checked, medians: dict[str, float]) -> list[Row]:
     """torch's rows. It shares no round with jlstm: the ratio is of medians, and has no quartiles."""
-    flat, pull = jax.vjp(peers.torch_arrays, found.params)
-    ask = problem._asdict() | {"rounds": plan.rounds, "rest": timing.REST}
-    with tempfile.TemporaryDirectory() as folder:
-        source, target = Path(folder, "in.npz"), Path(folder, "out.npz")
-        arrays: dict[str, Any] = {f"w{n}": np.asarray(a, np.float32) for n, a in enumerate(flat)}
-        arrays["x"] = np.asarray(found.x, np.float32)
-        np.savez(source, allow_pickle=False, ask=json.dumps(ask), **arrays)
-        program = Path(__file__).with_name("torch_process.py")
-        done = subprocess.run([sys.executable, program, source, target], capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise DisagreementError(f"torch: refused: its process failed: {done.stderr.strip().splitlines()[-1]}")
-        with np.load(target) as file:
-            arrays = {name: file[name] for name in file.files}
-    about = json.loads(str(arrays.pop("about")))
-    gradients = pull([jax.numpy.asarray(arrays[f"w{n}"], a.dtype) for n, a in enumerate(flat)])[0]
-    got = {"outputs": arrays["outputs"], "gradients": gradients, "gradient of x": arrays["dx"]}
-    compare("torch", got, found.want, problem.dtype)
+    if problem.dtype != "float32":  # who is right is found there
+        exact = problem._replace(dtype="float32")
+        ours = check(dataclasses.replace(plan, contenders=(JLSTM,)), exact)
+        compare("torch", ask_torch(exact, ours.params, ours.x, 1)[1], ours.want, exact.dtype)
+    about, got = ask_torch(problem, found.params, found.x, plan.rounds)
+    compare("torch", comparable(got, problem), found.want, problem.dtype)
     name = f"torch ({about['threads']} threads, own round)"
     rows = []
     for mode, times in about["times"].items():
@@ -120,3 +122,23 @@ def torch_race(plan: Plan, problem: Problem, found: Checked, medians: dict[str, 
         summary = alone._replace(ratio=alone.median / medians[mode], ratio_q1=None, ratio_q3=None)
         rows.append(Row(problem.case, mode, name, summary))
     return rows
+
+
+def ask_torch(problem: Problem, params: Any, x: jax.Array, rounds: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(threads, and seconds by mode; the numbers to compare), from a process of its own."""
+    flat, pull = jax.vjp(peers.torch_arrays, params)
+    ask = problem._asdict() | {"rounds": rounds, "rest": timing.REST}
+    arrays: dict[str, Any] = {f"w{n}": np.asarray(a, np.float32) for n, a in enumerate(flat)}
+    arrays["x"] = np.asarray(x, np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder, "in.npz"), Path(folder, "out.npz")
+        np.savez(source, allow_pickle=False, ask=json.dumps(ask), **arrays)
+        program = Path(__file__).with_name("torch_process.py")
+        done = subprocess.run([sys.executable, program, source, target], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise DisagreementError(f"torch: refused: its process failed: {done.stderr.strip().splitlines()[-1]}")
+        with np.load(target) as file:
+            arrays = {name: file[name] for name in file.files}
+    gradients = pull([jnp.asarray(arrays[f"w{n}"], a.dtype) for n, a in enumerate(flat)])[0]
+    found = {"outputs": arrays["outputs"], "gradients": gradients, "gradient of x": arrays["dx"]}
+    return json.loads(str(arrays["about"])), found
