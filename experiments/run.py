@@ -25,7 +25,7 @@ class Parser(argparse.ArgumentParser):
     """One line for a wrong option instead of the usage."""
 
     def error(self, message: str) -> NoReturn:
-        raise config.UsageError(f"{config.COMMAND_LINE}: {message}. Type python -m experiments.run --help.")
+        raise config.UsageError(f"{config.COMMAND_LINE}: {message}. Type {self.prog} --help.")
 
 
 def parser() -> Parser:

@@ -1,0 +1,1 @@
+"""Speed of jlstm beside its peers: `python -m experiments.benchmark --help`."""

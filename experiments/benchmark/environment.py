@@ -1,0 +1,57 @@
+"""What a number depends on beside the code: versions, device, processor, load."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from experiments import device
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def cpu() -> str:
+    """The processor's name."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def versions(distributions: Iterable[str]) -> dict[str, str]:
+    """By name, of what is installed; jlstm's own from the file beside this code, which may not be installed."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    found = {"python": platform.python_version(), "jlstm": project["version"]}
+    for name in distributions:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def environment(distributions: Iterable[str]) -> dict[str, Any]:
+    """Plain values, for JSON. load_average: of the last minute before the run, on Unix."""
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "device": device.describe(),
+        "cpu": cpu(),
+        "cores": cores(),
+        "system": f"{platform.system()} {platform.release()}",
+        "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "versions": versions(["jax", "jaxlib", "numpy", *distributions]),
+    }

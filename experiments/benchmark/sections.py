@@ -1,0 +1,135 @@
+"""The sections that race jlstm against its peers. Each is `(plan) -> Result`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+import jlstm
+from experiments.benchmark import markdown, peers, timing
+from experiments.benchmark.contenders import AGAIN, MODES, DisagreementError, compare, example
+from experiments.benchmark.plan import Entry, Plan
+from experiments.benchmark.problem import Net, Problem
+from experiments.benchmark.race import JLSTM, check, race
+from experiments.benchmark.results import Result, Row
+
+COMPILES = 5
+STEP_SIZES = (1, 32)  # batches
+STEP_CALLS = 20
+NO_PEERS = ("jlstm", "torch")  # beginnings of the names that are no JAX peer's
+COMMON = (
+    "Median time of a call, and after the dot the ratio to jlstm, pair by pair (median over rounds, quartiles): above "
+    "1 is slower than jlstm. "
+)
+
+
+def shapes(plan: Plan) -> Result:
+    """All contenders at all shapes."""
+    rows = []
+    for number, shape in enumerate(plan.shapes, start=1):
+        problem = Problem(*shape, dtype=plan.dtype)
+        plan.say(f"shapes: {problem.case} ({number} of {len(plan.shapes)})")
+        rows += race(plan, problem)
+    about = (
+        COMMON + "Columns are B,T,D,H. forward gives the outputs of all steps; forward+backward the mean of their "
+        "squares and its gradients with respect to all parameters and x."
+    )
+    return Result("One LSTM over a sequence", about, JLSTM.name, rows, against_peers(rows), chart="ratio", mean=True)
+
+
+def of_net(net: Net, title: str) -> Callable[[Plan], Result]:
+    """The first shape, with another net."""
+
+    def section(plan: Plan) -> Result:
+        problem = plan.first._replace(net=net)
+        plan.say(f"{net}: {problem.case}")
+        rows = race(plan, problem)
+        return Result(title, COMMON + "B,T,D,H.", JLSTM.name, rows, against_peers(rows), chart="ratio")
+
+    return section
+
+
+def against_peers(rows: list[Row]) -> dict[str, Any]:
+    """By mode: the fastest JAX peer's ratio in every case, and the geometric mean of all JAX peers over all cases."""
+    facts = {}
+    theirs = [row for row in rows if not row.name.startswith(NO_PEERS)]
+    for mode in dict.fromkeys(row.mode for row in theirs):
+        cases: dict[str, dict[str, float]] = {}
+        for row in theirs:
+            if row.mode == mode and row.summary.ratio:
+                cases.setdefault(row.case, {})[row.name] = row.summary.ratio
+        best = [(min(ratios.items(), key=lambda item: item[1]), case) for case, ratios in cases.items()]
+        facts[f"{mode}, the fastest JAX peer"] = "; ".join(f"{name} {r:.2f} at {case}" for (name, r), case in best)
+        mean = markdown.geometric_mean([ratio for ratios in cases.values() for ratio in ratios.values()])
+        facts[f"{mode}, geometric mean of the JAX peers"] = round(mean, 3)
+    return facts
+
+
+def compile_time(plan: Plan) -> Result:
+    """Trace, lower and compile at the first shape."""
+    problem = plan.first
+    plan.say(f"compile: {problem.case}")
+    found = check(plan, problem)
+    ready = found.ready | {AGAIN: found.ready[JLSTM.name]}
+    rows = []
+    for mode in MODES:
+        functions = {name: (one.functions[mode], (one.leaves, found.x)) for name, one in ready.items()}
+        summaries = timing.summarise(timing.compiling(functions, COMPILES), JLSTM.name)
+        rows += [Row(problem.case, mode, name, summaries[name]) for name in ready]
+    about = (
+        f"Median seconds of {COMPILES} to trace, lower and compile a fresh function, all caches of jax emptied before, "
+        "and the ratio to jlstm. B,T,D,H."
+    )
+    return Result("Compile time", about, JLSTM.name, rows, against_peers(rows), chart="ratio")
+
+
+def step(plan: Plan) -> Result:
+    """One step by itself: what a call costs in an actor or a server."""
+    rows, D, H = [], 64, 128
+    for B in STEP_SIZES:
+        problem = Problem(B, 1, D, H, dtype=plan.dtype)
+        plan.say(f"step: {problem.case}")
+        entries = steps(plan, problem)
+        rows += plan.rows(f"B = {B}", "one step", entries, repeats=STEP_CALLS)
+    about = (
+        f"Latency of a call for one step, D = {D}, H = {H}, dispatch included: {STEP_CALLS} calls in a row, each "
+        "blocked. jitted: the call stands in the caller's `jax.jit`; eager: it does not."
+    )
+    return Result("A single step", about, "jlstm.step, jitted", rows, chart="time")
+
+
+def steps(plan: Plan, problem: Problem) -> dict[str, Entry]:
+    """By name; who gives another y than jlstm is refused."""
+    (params,), x = example(problem)
+    x, cell = x[:, 0], jlstm.LSTM(problem.H, param_dtype=problem.dtype)
+    state = cell.initial_state(params, (problem.B,))
+    both = jax.random.normal(jax.random.key(7), (2, problem.B, problem.H), problem.dtype)
+    state = jlstm.LSTMState(both[0], both[1].astype(state.c.dtype))
+
+    def ours() -> Callable[[], Any]:
+        call = jax.jit(lambda params, state, x: jlstm.step(cell, params, state, x))
+        return lambda: call(params, state, x)
+
+    calls: dict[str, Callable[[], Any]] = {
+        "jlstm.step, jitted": ours(),
+        f"{AGAIN}, jitted": ours(),
+        "jlstm.step, eager": lambda: jlstm.step(cell, params, state, x),
+    }
+    for name, build in (("hand-written", peers.hand_written_step), ("flax-nnx", peers.flax_nnx_step)):
+        if plan.has(name):
+            calls |= build(problem, params, state, x)
+    want = {"y": calls["jlstm.step, jitted"]()[1]}
+    entries = {}
+    for name, call in calls.items():
+        try:
+            compare(name, {"y": call()[1]}, want, problem.dtype)
+            entries[name] = Entry(call)
+        except DisagreementError as error:
+            plan.refuse(problem, error)
+    return entries
+
+
+bidirectional = of_net("bidirectional", "Two directions, concatenated")
+stack = of_net("stack", "Two layers")
