@@ -179,7 +179,8 @@ def test_a_second_call_that_compiles_is_counted() -> None:
 
 
 def test_files_parse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "length.png").write_bytes(b"of an earlier run")
+    for name in ("length.png", "benchmark.json"):
+        (tmp_path / name).write_text("of an earlier run")
     sizes = ["--shapes", "3,4,2,5", "--rounds", "2", "--out", str(tmp_path)]
     assert benchmark.main(["--only", "shapes,retrace", "--contenders", "jlstm-scan,torch", *sizes]) == 0
     page = capsys.readouterr().out

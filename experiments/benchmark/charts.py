@@ -27,7 +27,7 @@ def bars(file: Path, result: Result, title: str) -> None:
     panels = figure.subplots(len(modes), 1, squeeze=False)[:, 0]
     for axes, mode in zip(panels, modes, strict=True):
         found = {(row.name, row.case): row for row in result.rows if row.mode == mode}
-        step = 0.84 / len(names)
+        step = min(0.84 / len(names), 0.2)
         colours = _colours(names)
         for number, name in enumerate(names):
             rows = [found.get((name, case)) for case in cases]
@@ -55,13 +55,13 @@ def bars(file: Path, result: Result, title: str) -> None:
         axes.set_title(mode, loc="left", fontsize=10)
         axes.set_xticks(range(len(cases)), [_label(case) for case in cases])
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.margins(x=0.01)
+        axes.set_xlim(-0.5, len(cases) - 0.5)
         axes.set_ylim(0, axes.get_ylim()[1] * 1.16)  # room for the numbers on the bars
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)), frameon=False, fontsize=9)
-    figure.suptitle(f"{result.title}\n" + _wrapped(title, int(width * 12)), fontsize=10)
+    figure.suptitle(f"jlstm benchmark: {result.title}\n" + _wrapped(title, int(width * 12)), fontsize=10)
     figure.savefig(file)
 
 

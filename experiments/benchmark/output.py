@@ -21,8 +21,9 @@ def title(about: Mapping[str, Any]) -> str:
 
 def write(folder: Path, results: Mapping[str, Result], about: Mapping[str, Any], sections: tuple[str, ...]) -> str:
     """Writes all files and returns the Markdown. Charts of an earlier run go: they would belong to other numbers."""
-    for section in sections:
-        (folder / f"{section}.png").unlink(missing_ok=True)
+    if (folder / "benchmark.json").exists():
+        for section in sections:
+            (folder / f"{section}.png").unlink(missing_ok=True)
     page = markdown.page(results.values(), about, title(about))
     (folder / "benchmark.md").write_text(page, encoding="utf-8")
     record = {**about, "sections": {name: _plain(result) for name, result in results.items()}}
