@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
-from jlstm.types import Array
+from jlstm.types import Array, Shape
 
 Activation = str | Callable[[Array], Array]
 
@@ -60,7 +60,8 @@ def compute_dtypes(compute_dtype: Any, *arrays: Array | None) -> tuple[np.dtype,
 
 def ungate(w: Array, axis: int) -> list[Array]:
     """The G arrays along the gate axis. A split, not slices: its transpose is one concatenate, not G padded adds."""
-    return [jnp.squeeze(part, axis) for part in jnp.split(w, w.shape[axis], axis)]
+    parts = jax.lax.split(w, (1,) * w.shape[axis], axis % w.ndim)
+    return [jax.lax.squeeze(part, (axis,)) for part in parts]
 
 
 def project(x: Array, w: Array, compute_dtype: Any) -> list[Array]:
@@ -68,7 +69,7 @@ def project(x: Array, w: Array, compute_dtype: Any) -> list[Array]:
 
     One dot a gate: what reads them next is a loop, and one gate of a common array would cost it strided reads.
     """
-    return _product(False, x.astype(compute_dtype), w.astype(compute_dtype))
+    return _product_by_gate(x.astype(compute_dtype), w.astype(compute_dtype))
 
 
 def recur(h: Array, w: Array, b: Array | None) -> list[Array]:
@@ -77,32 +78,48 @@ def recur(h: Array, w: Array, b: Array | None) -> list[Array]:
     One dot. The bias is added here, inside the loop, where it is part of the elementwise work: added to W x it would
     cost a read and a write of `[T, *B, G, H]`.
     """
-    z = _product(True, h, w.astype(h.dtype))
-    if b is None:
-        return z
-    rows = [jnp.expand_dims(b_g, range(h.ndim - 1)) for b_g in ungate(b.astype(z[0].dtype), axis=0)]
-    return [z_g + b_g for z_g, b_g in zip(z, rows, strict=True)]
+    z = _product(h, w.astype(h.dtype))
+    return ungate(z if b is None else z + jnp.expand_dims(b.astype(z.dtype), range(h.ndim - 1)), axis=-2)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _product(one_dot: bool, x: Array, w: Array) -> list[Array]:
-    """x w by gate, in one dot or in one a gate; x `[*B, D]`, w `[D, G, H]`."""
-    dot = functools.partial(jnp.einsum, preferred_element_type=jnp.promote_types(x.dtype, jnp.float32))
-    if one_dot:
-        return ungate(dot("...d,dgh->...gh", x, w), axis=-2)
-    return [dot("...d,dh->...h", x, w_g) for w_g in ungate(w, axis=1)]
+@jax.custom_jvp
+def _product(x: Array, w: Array) -> Array:
+    """x w `[*B, G, H]`; x `[*B, D]`, w `[D, G, H]`."""
+    return _dot(x, w, axis=0)
+
+
+@jax.custom_jvp
+def _product_by_gate(x: Array, w: Array) -> list[Array]:
+    """The same by gate."""
+    return [_dot(x, w_g, axis=0) for w_g in ungate(w, axis=1)]
 
 
 @functools.partial(_product.defjvp, symbolic_zeros=True)
-def _product_jvp(one_dot: bool, primals: Any, tangents: Any) -> tuple[list[Array], list[Array]]:
+def _product_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
+    z = _product(*primals)
+    return z, _product_tangent(*primals, *tangents, z.shape)
+
+
+@functools.partial(_product_by_gate.defjvp, symbolic_zeros=True)
+def _product_by_gate_jvp(primals: Any, tangents: Any) -> tuple[list[Array], list[Array]]:
+    z = _product_by_gate(*primals)
+    shape = (*z[0].shape[:-1], len(z), z[0].shape[-1])
+    return z, ungate(_product_tangent(*primals, *tangents, shape), axis=-2)
+
+
+def _product_tangent(x: Array, w: Array, dx: Any, dw: Any, shape: Shape) -> Array:
     """Always one dot, so that the transposes are: x's gradient is one, and so is w's."""
-    (x, w), (dx, dw) = primals, tangents
-    dot = functools.partial(jnp.einsum, preferred_element_type=jnp.promote_types(x.dtype, jnp.float32))
-    z = _product(one_dot, x, w)
     terms = []
     if not isinstance(dx, SymbolicZero):
         # The transpose contracts (g, h), and wants them to lead: from w as it is, a loop would copy it at every step.
-        terms.append(dot("...d,ghd->...gh", dx, jnp.moveaxis(w, 0, -1)))
+        terms.append(_dot(dx, jnp.moveaxis(w, 0, -1), axis=-1))
     if not isinstance(dw, SymbolicZero):
-        terms.append(dot("...d,dgh->...gh", x, dw))
-    return z, ungate(sum(terms[1:], terms[0]), axis=-2) if terms else jax.tree.map(jnp.zeros_like, z)
+        terms.append(_dot(x, dw, axis=0))
+    return sum(terms[1:], terms[0]) if terms else jnp.zeros(shape, jnp.promote_types(x.dtype, jnp.float32))
+
+
+def _dot(x: Array, w: Array, axis: int) -> Array:
+    """The last axis of x with `axis` of w, at least float32. (`einsum` says it better, and traces 2 ms longer.)"""
+    contracted = ((x.ndim - 1,), (axis % w.ndim,))
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    return jax.lax.dot_general(x, w, (contracted, ((), ())), preferred_element_type=wide)
