@@ -40,7 +40,7 @@ def save(path: str | os.PathLike[str], net: Any, params: Params) -> None:
     Raises ValueError or TypeError, which name the field, for what cannot be written: a function that is in no table of
     jlstm's, another dtype, a tracer.
 
-    >>> import jlstm, tempfile
+    >>> import jax, jlstm, tempfile
     >>> cell = jlstm.LSTM(5)
     >>> path = tempfile.mkdtemp() + "/model.safetensors"
     >>> jlstm.save(path, cell, cell.init(jax.random.key(0), 3))
