@@ -1,4 +1,4 @@
-"""Every error that a caller's shapes, dtypes and values can raise: one line: who, what was expected, what came."""
+"""Every error that a caller can raise, in one line: who, what was expected, what came. Calls: `call_checks`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jlstm.types import Shape
 
@@ -18,6 +19,19 @@ Check = Callable[[str, str, Any], Any]
 def problem(where: str, name: str, expected: str, got: Any, hint: str = "", kind: type = ValueError) -> Exception:
     """The one form of all messages: `where: name: expected ..., got .... hint`."""
     return kind(f"{where}: {name}: expected {expected}, got {got}." + (f" {hint}" if hint else ""))
+
+
+def show(value: Any) -> str:
+    """A value on one line; of an array its dtype and shape, and whether it is traced."""
+    if isinstance(value, jax.Array | np.ndarray):
+        traced = isinstance(value, Tracer)
+        return f"{'a traced' if traced else 'an array'} {value.dtype}[{', '.join(map(str, value.shape))}]"
+    return f"the class {value.__name__}" if isinstance(value, type) else one_line(repr(value))
+
+
+def one_line(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= 160 else text[:157] + "..."
 
 
 # ---- single values: fields of records and static options
@@ -31,7 +45,7 @@ def size(where: str, name: str, value: Any, *, at_least: int = 1) -> int:
             raise TypeError
         number = operator.index(value)
     except TypeError:
-        raise problem(where, name, expected, repr(value), kind=TypeError) from None
+        raise problem(where, name, expected, show(value), kind=TypeError) from None
     if number < at_least:
         raise problem(where, name, expected, number)
     return number
@@ -43,17 +57,22 @@ def size_or_none(where: str, name: str, value: Any) -> int | None:
 
 def boolean(where: str, name: str, value: Any) -> bool:
     if not isinstance(value, bool | np.bool_):
-        raise problem(where, name, "True or False", repr(value), kind=TypeError)
+        raise problem(where, name, "True or False", show(value), kind=TypeError)
     return bool(value)
 
 
 def number(where: str, name: str, value: Any, *, at_least: float | None = None) -> float:
     """A finite real number, as a `float`."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
-        raise problem(where, name, "a number", repr(value), kind=TypeError)
-    if not np.isfinite(value) or (at_least is not None and value < at_least):
-        raise problem(where, name, "a finite number" + (f" >= {at_least}" if at_least is not None else ""), value)
-    return float(value)
+        raise problem(where, name, "a number", show(value), kind=TypeError)
+    try:
+        result = float(value)
+    except OverflowError:
+        result = float("inf")
+    if not np.isfinite(result) or (at_least is not None and result < at_least):
+        expected = "a finite number" + (f" >= {at_least}" if at_least is not None else "")
+        raise problem(where, name, expected, show(value))
+    return result
 
 
 def rate(where: str, name: str, value: Any) -> float:
@@ -64,10 +83,22 @@ def rate(where: str, name: str, value: Any) -> float:
     return value
 
 
-def function(where: str, name: str, value: Any) -> Callable[..., Any]:
+def function(
+    where: str, name: str, value: Any, expected: str = "a function (key, shape, dtype) -> array"
+) -> Callable[..., Any]:
     if not callable(value) or isinstance(value, type):
         hint = f"Type {value.__name__}(...)." if isinstance(value, type) else ""
-        raise problem(where, name, "a function (key, shape, dtype) -> array", repr(value), hint, kind=TypeError)
+        raise problem(where, name, expected, show(value), hint, kind=TypeError)
+    return hashable(where, name, value)
+
+
+def hashable(where: str, name: str, value: Any) -> Any:
+    """A net and all in it is compared by value: it decides what is compiled anew."""
+    hint = "Its fields are plain values and tuples; lists and arrays are not."
+    try:
+        hash(value)
+    except TypeError as error:
+        raise problem(where, name, "a hashable value", f"{show(value)}: {error}", hint, kind=TypeError) from None
     return value
 
 
@@ -76,8 +107,9 @@ def number_or_callable(where: str, name: str, value: Any) -> Any:
 
 
 def choice(where: str, name: str, value: Any, names: tuple[str, ...]) -> str:
-    if value not in names:
-        raise problem(where, name, "one of " + ", ".join(map(repr, names)), repr(value))
+    if not isinstance(value, str) or value not in names:
+        kind = ValueError if isinstance(value, str) else TypeError
+        raise problem(where, name, "one of " + ", ".join(map(repr, names)), show(value), kind=kind)
     return value
 
 
@@ -85,8 +117,9 @@ def choice_or_callable(names: tuple[str, ...], normalise: Callable[[Any], Any]) 
     """A check for one of `names` or a function; `normalise` turns a known function into its name."""
 
     def check(where: str, name: str, value: Any) -> Any:
-        value = normalise(value)
-        return value if callable(value) else choice(where, name, value, names)
+        if callable(value):
+            return normalise(function(where, name, value, "a name or a function array -> array"))
+        return choice(where, name, value, names)
 
     return check
 
@@ -94,16 +127,24 @@ def choice_or_callable(names: tuple[str, ...], normalise: Callable[[Any], Any]) 
 def float_dtype(where: str, name: str, value: Any) -> np.dtype:
     """A floating dtype, as an `np.dtype`: `jnp.float32` and `np.dtype("float32")` are equal but hash differently."""
     try:
-        dtype = jnp.dtype(value)
+        dtype = None if value is None else jnp.dtype(value)
     except TypeError:
-        raise problem(where, name, "a floating dtype", repr(value), kind=TypeError) from None
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise problem(where, name, "a floating dtype", dtype, kind=TypeError)
+        dtype = None
+    if dtype is None or not is_float(dtype):
+        raise problem(where, name, FLOAT, show(value) if dtype is None else dtype, kind=TypeError)
     return dtype
 
 
 def float_dtype_or_none(where: str, name: str, value: Any) -> np.dtype | None:
     return None if value is None else float_dtype(where, name, value)
+
+
+FLOAT = "a floating dtype of at least 16 bits"
+
+
+def is_float(dtype: Any) -> bool:
+    """Narrower floats than these have no arithmetic of their own in JAX, and promote to nothing."""
+    return jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize > 1
 
 
 def fields(record: Any, **checks: Check) -> None:
@@ -112,14 +153,85 @@ def fields(record: Any, **checks: Check) -> None:
         object.__setattr__(record, name, check(type(record).__name__, name, getattr(record, name)))
 
 
+def name_dtypes(record: Any) -> None:
+    """What `record` is compared by in place of its dtypes, since `np.dtype("float64") == None`."""
+    object.__setattr__(record, "_dtypes", (str(record.param_dtype), str(record.compute_dtype)))
+
+
 def batch_shape(where: str, value: Any, *, name: str = "batch_shape") -> Shape:
     """A tuple of ints: all axes before H."""
     if not isinstance(value, tuple | list):
-        raise problem(where, name, "a tuple of ints such as (32,)", repr(value), kind=TypeError)
+        raise problem(where, name, "a tuple of ints such as (32,)", show(value), kind=TypeError)
     return tuple(size(where, name, axis, at_least=0) for axis in value)
 
 
-# ---- what can be told before tracing
+# ---- arrays
+
+
+def is_array(value: Any) -> bool:
+    """Of numbers, bools or keys. What a masked array hides would be taken for valid."""
+    if isinstance(value, jax.Array):
+        return True
+    if not isinstance(value, np.ndarray | np.generic) or isinstance(value, np.ma.MaskedArray):
+        return False
+    return value.dtype.kind in "biufc" or jnp.issubdtype(value.dtype, np.number)
+
+
+def kind_of(value: Any) -> str:
+    """The type, for what is no array; what it holds could be long."""
+    shown = isinstance(value, jax.Array | type) or type(value) is np.ndarray
+    return show(value) if shown else type(value).__name__
+
+
+def array(where: str, name: str, value: Any) -> jax.Array:
+    if not is_array(value):
+        raise problem(where, name, "an array", kind_of(value), kind=TypeError)
+    return jnp.asarray(value)
+
+
+def integers(where: str, name: str, value: Any) -> jax.Array:
+    """An array of an integer dtype."""
+    value = array(where, name, value)
+    if not jnp.issubdtype(value.dtype, jnp.integer):
+        raise problem(where, name, "integers", value.dtype, kind=TypeError)
+    return value
+
+
+def key(where: str, value: Any) -> None:
+    """One PRNG key: `jax.random.key(0)`, or the raw `jax.random.PRNGKey(0)`."""
+    hint = "Type jax.random.key(0)."
+    if not is_array(value):
+        raise problem(where, "key", "a PRNG key", kind_of(value), hint, kind=TypeError)
+    typed = jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+    if not typed and value.dtype != jnp.uint32:
+        raise problem(where, "key", "a PRNG key", show(value), hint, kind=TypeError)
+    if value.shape != (() if typed else jax.eval_shape(jax.random.PRNGKey, 0).shape):
+        raise problem(where, "key", "one PRNG key", show(value), hint)
+
+
+def drawn(where: str, name: str, value: Any, shape: Shape, dtype: Any) -> jax.Array:
+    """What an initialiser gave."""
+    expected, hint = f"{jnp.dtype(dtype)}[{', '.join(map(str, shape))}]", "It is called as (key, shape, dtype)."
+    if not is_array(value) or value.dtype != dtype:
+        raise problem(where, name, expected, show(value), hint, kind=TypeError)
+    if value.shape != shape:
+        raise problem(where, name, expected, show(value), hint)
+    return value
+
+
+def enabled(where: str, record: Any) -> None:
+    """The dtypes that a record names exist: JAX would take another one."""
+    for name in ("param_dtype", "compute_dtype"):
+        if getattr(record, name) == np.float64 and jnp.result_type(float) != np.float64:
+            hint = 'Type jax.config.update("jax_enable_x64", True) first.'
+            raise problem(where, name, "at most 32 bits without jax_enable_x64", "float64", hint)
+
+
+# ---- nets and their parameters
+
+
+PARTS = ("feature_axes", "init", "output_size", "initial_state")
+CELL_PARTS, LAYER_PARTS = (*PARTS, "project", "recur", "update"), (*PARTS, "recurrent", "unroll")
 
 
 def is_cell(net: Any) -> bool:
@@ -131,125 +243,32 @@ def is_net(net: Any) -> bool:
 
 
 def net(where: str, value: Any, name: str = "net") -> Any:
-    """A cell or a layer that is static: hashable by value, without arrays."""
+    """A cell or a layer that is static: a record without arrays."""
     if not is_net(value):
         hint = f"Type {value.__name__}(...)." if isinstance(value, type) else ""
-        raise problem(where, name, "a Cell or a Layer", _kind(value), hint, kind=TypeError)
+        raise problem(where, name, "a Cell or a Layer", kind_of(value), hint, kind=TypeError)
+    kind, parts = ("Cell", CELL_PARTS) if is_cell(value) else ("Layer", LAYER_PARTS)
+    missing = [part for part in parts if not hasattr(value, part)]
+    if missing:
+        hint = f"Derive it from jlstm.{kind}, and give it the rest."
+        raise problem(where, name, f"a {kind} with {', '.join(missing)}", kind_of(value), hint, kind=TypeError)
     if jax.tree.leaves(value):
+        came = f"{kind_of(value)}, which is not registered"
         hint = f"Type @jax.tree_util.register_static above class {type(value).__name__}."
-        raise problem(where, name, "a static record", f"{_kind(value)}, which is not registered", hint, kind=TypeError)
+        raise problem(where, name, "a static record", came, hint, kind=TypeError)
     return value
 
 
-def arrays(where: str, values: dict[str, Any]) -> None:
-    """All leaves are arrays (or numbers, for t): lists would become trees of scalars."""
-    for name, value in values.items():
-        for leaf in jax.tree.leaves(value):
-            if name in ("inputs", "lengths", "mask", "resets") and leaf is not value:
-                raise problem(where, _public(where, name), "an array", _kind(value), kind=TypeError)
-            if not isinstance(leaf, jax.Array | np.ndarray | np.generic) and not (name == "t" and type(leaf) is int):
-                raise problem(where, _public(where, name), "arrays", _kind(leaf), kind=TypeError)
+def shape(where: str, name: str, value: Any, expected: Shape, hint: str = "") -> None:
+    if value.shape != expected:
+        raise problem(where, name, str(expected), value.shape, hint)
 
 
-def options(
-    where: str, values: dict[str, Any], backend: str, backends: tuple[str, ...], from_environment: bool
-) -> dict:
-    """The static options of a call, normalised."""
-    name = "JLSTM_BACKEND" if from_environment else "backend"
-    kinds = dict.fromkeys(("return_sequences", "reverse", "time_major"), boolean)
-    kinds |= dict.fromkeys(("checkpoint_every", "truncate_every"), size_or_none) | {"scan_unroll": size}
-    checked = {key: kinds[key](where, key, value) for key, value in values.items()}
-    return checked | {"backend": choice(where, name, backend, backends)}
-
-
-def _kind(value: Any) -> str:
-    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
-
-
-def _public(where: str, name: str) -> str:
-    """The argument's name in the public function: `step` has one x, one reset."""
-    return {"inputs": "x", "resets": "reset"}.get(name, name) if where == "step" else name
-
-
-# ---- what shapes and dtypes tell, at trace time
-
-
-def integers(where: str, name: str, value: Any) -> jax.Array:
-    """An array of an integer dtype."""
-    value = jnp.asarray(value)
-    if not jnp.issubdtype(value.dtype, jnp.integer):
-        raise problem(where, name, "integers", value.dtype, kind=TypeError)
-    return value
-
-
-def call(where: str, net: Any, params: Any, inputs: jax.Array, given: Any, time_major: bool) -> None:
-    """Everything that `unroll`, `step` and `trace` are given fits together."""
-    time = () if where == "step" else ("T",)
-    axes = ("*B", *time) if not time_major else (*time, "*B")
-    name, letters = _public(where, "inputs"), "[" + ", ".join((*axes, *"DEF"[: net.feature_axes])) + "]"
-    dtype = jnp.integer if net.feature_axes == 0 else jnp.floating
-    if not jnp.issubdtype(inputs.dtype, dtype):
-        expected = "integer ids" if net.feature_axes == 0 else "a floating dtype"
-        raise problem(where, name, f"{letters} of {expected}", inputs.dtype, kind=TypeError)
-    leading = inputs.ndim - net.feature_axes
-    if leading < len(time):
-        raise problem(where, name, f"{letters}, at least {net.feature_axes + len(time)} axes", inputs.shape)
-    T_axis = 0 if time_major else leading - 1
-    steps = inputs.shape[:leading]
-    batch = steps if where == "step" else steps[:T_axis] + steps[T_axis + 1 :]
-    context = f"{name} is {letters} = {inputs.shape}."
-
-    input_size = inputs.shape[-1] if net.feature_axes else None
-    wanted = jax.eval_shape(lambda key: net.init(key, input_size), jax.eval_shape(jax.random.key, 0))
-    _tree(where, "params", wanted, params, f"{context} Its parameters come from net.init(key, {input_size}).")
-    if given.state is not None:
-        wanted = jax.eval_shape(lambda p: net.initial_state(p, batch), params)
-        _tree(where, "state", wanted, given.state, context)
-
-    per_step = "[" + ", ".join(axes) + "]"
-    _array(where, "lengths", given.lengths, jnp.integer, "[*B]", batch, context)
-    for argument in ("mask", "resets"):
-        value = getattr(given, argument)
-        hint = context
-        if value is not None and not time_major and value.shape == (*steps[-1:], *batch) != steps:
-            hint += f" For time-major arrays, type time_major=True and give {name} so too."
-        elif value is not None and time_major and value.shape == (*batch, *steps[:1]) != steps:
-            hint += f" With time_major=True it is time-major too: type jnp.moveaxis({argument}, -1, 0)."
-        _array(where, _public(where, argument), value, jnp.bool_, per_step, steps, hint)
-    _array(where, "t", jnp.asarray(given.t), jnp.integer, "a scalar", (), "")
-    if given.key is not None and not jnp.issubdtype(given.key.dtype, jax.dtypes.prng_key):
-        _array(where, "key", given.key, jnp.uint32, "a PRNG key", (2,), "Type jax.random.key(0).")
-
-
-def _array(where: str, name: str, value: Any, dtype: Any, letters: str, shape: Shape, hint: str) -> None:
-    if value is None:
-        return
-    if not jnp.issubdtype(value.dtype, dtype):
-        kind = {jnp.integer: "integers", jnp.bool_: "bool"}.get(dtype, "uint32")
-        cast = f"Type {name}.astype(bool)." if dtype is jnp.bool_ else hint
-        raise problem(where, name, f"{letters} of {kind}", value.dtype, cast, kind=TypeError)
-    if value.shape != shape:
-        raise problem(where, name, f"{letters} = {shape}", value.shape, hint)
-
-
-def _tree(where: str, name: str, wanted: Any, got: Any, hint: str) -> None:
-    """`got` has the structure and the shapes of `wanted`, and floating leaves where that has them."""
-    want, want_def = jax.tree_util.tree_flatten_with_path(wanted)
-    have, have_def = jax.tree_util.tree_flatten_with_path(got)
-    if want_def != have_def:
-        raise problem(where, name, _shapes(wanted), _shapes(got), hint)
-    for (path, w), (_, h) in zip(want, have, strict=True):
-        at = name + jax.tree_util.keystr(path)
-        if w.shape != h.shape:
-            raise problem(where, at, str(w.shape), h.shape, hint)
-        if jnp.issubdtype(w.dtype, jnp.floating) != jnp.issubdtype(h.dtype, jnp.floating):
-            raise problem(where, at, str(w.dtype), h.dtype, hint, kind=TypeError)
-
-
-def _shapes(tree: Any) -> str:
-    """The tree with its arrays replaced by their shapes, on one line."""
-
-    class Shape(tuple):
-        pass
-
-    return " ".join(repr(jax.tree.map(lambda a: Shape(jnp.shape(a)), tree)).split())
+def instance(where: str, name: str, value: Any, kind: type, length: int | None = None) -> None:
+    """Parameters of the kind that a net's own are; `length` is a stack's."""
+    expected, hint = kind.__name__, "Parameters come from net.init."
+    if not isinstance(value, kind):
+        raise problem(where, name, expected, kind_of(value), hint, kind=TypeError)
+    if length is not None and len(value) != length:
+        came = f"{type(value).__name__} of {len(value)}"
+        raise problem(where, name, f"{expected} of {length}, one a layer", came, hint)

@@ -21,6 +21,7 @@ import numpy as np
 from jax.core import Tracer
 
 from jlstm import cells, checks, initializers, layers
+from jlstm.checks import one_line, show
 
 Path: TypeAlias = tuple[str, ...]
 Classes: TypeAlias = dict[str, type]
@@ -138,15 +139,6 @@ def _to_jax(array: np.ndarray | None, where: str) -> jax.Array:
 def wrong(where: str, expected: str, got: Any, hint: str = "") -> ValueError:
     """A message that `load` puts its own name and the path in front of."""
     return ValueError(f"{one_line(where)}: expected {expected}, got {got}." + (f" {hint}" if hint else ""))
-
-
-def show(value: Any) -> str:
-    return one_line(repr(value))
-
-
-def one_line(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= 160 else text[:157] + "..."
 
 
 # ---- jax.export: its files name a tree's classes, and know only those that were registered

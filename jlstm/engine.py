@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jlstm import checks
+from jlstm import call_checks, checks
 from jlstm.kernels import BACKENDS
 from jlstm.kernels.scan import Carry, Fixed, How, Steps, add, body, one, select
 from jlstm.types import Array, Backend, Cell, Key, Layer, Noise, Params, Shape, State, Y
@@ -121,6 +121,7 @@ def run_cell(cell: Cell, params: Params, x: Array, state: State, run: Run) -> tu
     xs = _PerStep(x, run.valid, run.reset, _cuts(run), run.t)
     noise, steps = prepare(jax.tree.map(lambda a: a[None], one(xs)))
     step = one(steps)._replace(valid=None)
+    call_checks.cell_step(options.name, cell, params, one(x), state, step.z, Noise(noise, step.noise))
     probe = body(cell, how._replace(stack=True), params, Fixed(origin, None, noise), Carry(state, None), step)
     like, blank = jax.tree.map(jnp.zeros_like, (probe[0].state, probe[1][0]))
     origin, carry = add(origin, like), Carry(add(state, like), None if how.stack else blank)
@@ -156,8 +157,11 @@ def _draw(cell: Cell, params: Params, run: Run, t: Array) -> Noise:
     key = run.key
     if key is None or not hasattr(cell, "noise"):
         return Noise()
-    draw = jax.vmap(lambda t: cell.noise(key, params, run.batch_shape, t) or Noise(), out_axes=Noise(None, 0))
-    return jax.lax.stop_gradient(draw(t))
+
+    def draw(t: Array) -> Noise:
+        return call_checks.noise(run.options.name, cell, cell.noise(key, params, run.batch_shape, t))
+
+    return jax.lax.stop_gradient(jax.vmap(draw, out_axes=Noise(None, 0))(t))
 
 
 def _initial_states(cell: Cell, params: Params, x: Array, batch_shape: Shape, state: State) -> tuple[State, State]:

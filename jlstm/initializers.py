@@ -95,6 +95,13 @@ class Orthogonal:
         return jnp.moveaxis(jax.nn.initializers.orthogonal(self.scale)(key, gates_lead, wide), -2, 0).astype(dtype)
 
 
+def _zeros(where: str, shape: Shape, dtype: jnp.dtype) -> Array:
+    """A bias, and no weight, whose first axis is another one."""
+    if len(shape) != 2 or shape[0] != len(GATES):
+        raise checks.problem(where, "shape", f"[4, H], that of a bias with the gates {', '.join(GATES)}", shape)
+    return jnp.zeros(shape, dtype)
+
+
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class ForgetBias:
@@ -106,7 +113,7 @@ class ForgetBias:
         object.__setattr__(self, "value", checks.number("ForgetBias", "value", self.value))
 
     def __call__(self, key: Key, shape: Shape, dtype: jnp.dtype) -> Array:
-        return jnp.zeros(shape, dtype).at[GATES.index("f")].set(self.value)
+        return _zeros("ForgetBias", shape, dtype).at[GATES.index("f")].set(self.value)
 
 
 @jax.tree_util.register_static
@@ -125,5 +132,5 @@ class Chrono:
     def __call__(self, key: Key, shape: Shape, dtype: jnp.dtype) -> Array:
         wide = jnp.promote_types(dtype, jnp.float32)
         forget = jnp.log(jax.random.uniform(key, shape[1:], wide, 1.0, self.max_time - 1.0)).astype(dtype)
-        bias = jnp.zeros(shape, dtype)
+        bias = _zeros("Chrono", shape, dtype)
         return bias.at[GATES.index("f")].set(forget).at[GATES.index("i")].set(-forget)

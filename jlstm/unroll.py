@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jlstm import checks
+from jlstm import call_checks, checks
 from jlstm.engine import Options, Run, run_net
 from jlstm.kernels import BACKENDS
 from jlstm.kernels.scan import select
@@ -41,7 +41,7 @@ class _Given(NamedTuple):
 @jax.jit
 def _call(net: Any, params: Params, inputs: Array, given: _Given, options: Options) -> tuple[State, Any, Any]:
     """All public calls: `(final_state, outputs, traces)`. One module-level jit: an equal call never traces again."""
-    checks.call(options.name, net, params, inputs, given, options.time_major)
+    call_checks.call(options.name, net, params, inputs, given, options.time_major)
     one_step = options.name == "step"
     axis = 0 if options.time_major or one_step else inputs.ndim - 1 - net.feature_axes
 
@@ -67,10 +67,10 @@ def _call(net: Any, params: Params, inputs: Array, given: _Given, options: Optio
 
 def _start(name: str, net: Any, backend: Backend | None, arrays: dict[str, Any], **options: Any) -> Any:
     """Everything that can be told without tracing, then the jitted call."""
-    checks.net(name, net)
-    checks.arrays(name, arrays)
-    named = backend or os.environ.get("JLSTM_BACKEND") or "hoisted"
-    options = checks.options(name, options, named, tuple(BACKENDS), from_environment=backend is None)
+    checks.hashable(name, "net", checks.net(name, net))
+    call_checks.arrays(name, arrays)
+    default = os.environ.get("JLSTM_BACKEND") or "hoisted"
+    options = call_checks.options(name, options, backend, tuple(BACKENDS), default)
     params, inputs = arrays.pop("params"), arrays.pop("inputs")
     return _call(net, params, inputs, _Given(**arrays), Options(name=name, **options))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ABOVE = ["types", "checks", "initializers", "cells", "kernels", "engine", "unroll", "layers"]
+ABOVE = ["types", "checks", "call_checks", "initializers", "cells", "kernels", "engine", "unroll", "layers"]
 ORDER = [*ABOVE, "description", "files", "__init__"]
 FOREIGN = {"jax", "numpy"}
 PUBLIC = {"jlstm", "jlstm.initializers", "jlstm.cells"}

@@ -114,7 +114,10 @@ def test_bfloat16():
 
 @pytest.mark.parametrize("wide", ["float32", "bfloat16", "float16", "float64"])
 def test_dtypes(x64, wide):
-    """Any mix of input, state and parameter dtypes: h and outputs in `result_type(x, params)`, c at least float32."""
+    """Any mix of input, state and parameter dtypes: h and outputs in `result_type(x, params)`, c at least float32.
+
+    `compute_dtype` goes first: another net, though `np.dtype("float64") == None`.
+    """
     for param_dtype in ("float32", "bfloat16"):
         cell, x = jlstm.LSTM(H, param_dtype=param_dtype), jnp.ones((2, 3, D), wide)
         params = cell.init(jax.random.key(0), D)
@@ -122,6 +125,8 @@ def test_dtypes(x64, wide):
         for state in (None, jlstm.LSTMState(jnp.ones((2, H), "float64"), jnp.ones((2, H), "bfloat16"))):
             end, y = jlstm.unroll(cell, params, x, state=state)
             assert (y.dtype, end.h.dtype, end.c.dtype) == (compute, compute, jnp.promote_types(compute, "float32"))
+        named = jlstm.LSTM(H, param_dtype=param_dtype, compute_dtype=wide)
+        assert jlstm.unroll(named, params, x)[1].dtype == wide and named != cell
 
 
 def test_second_call_does_not_trace():

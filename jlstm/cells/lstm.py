@@ -74,13 +74,19 @@ def init(
     >>> init(jax.random.key(0), 3, 5).w_ih.shape
     (3, 4, 5)
     """
+    checks.key("init", key)
+    param_dtype = checks.float_dtype("init", "param_dtype", param_dtype)
     D, G, H = checks.size("init", "input_size", input_size), len(GATES), checks.size("init", "hidden_size", hidden_size)
     bias = forget_bias if callable(forget_bias) else initializers.ForgetBias(forget_bias)
     k_ih, k_hh, k_b = jax.random.split(key, 3)
+
+    def draw(name: str, initializer: Initializer, key: Key, shape: Shape) -> Array:
+        return checks.drawn("init", name, initializer(key, shape, param_dtype), shape, param_dtype)
+
     return LSTMParams(
-        w_ih=w_ih_init(k_ih, (D, G, H), param_dtype),
-        w_hh=w_hh_init(k_hh, (H, G, H), param_dtype),
-        b=bias(k_b, (G, H), param_dtype) if use_bias else None,
+        w_ih=draw("w_ih_init", w_ih_init, k_ih, (D, G, H)),
+        w_hh=draw("w_hh_init", w_hh_init, k_hh, (H, G, H)),
+        b=draw("forget_bias", bias, k_b, (G, H)) if use_bias else None,
         h0=jnp.zeros(H, param_dtype) if learn_initial_state else None,
         c0=jnp.zeros(H, param_dtype) if learn_initial_state else None,
     )
@@ -88,6 +94,7 @@ def init(
 
 def initial_state(params: LSTMParams, batch_shape: Shape = (), *, compute_dtype: Any = None) -> LSTMState:
     """The learned initial state, or zeros, for the batch axes `batch_shape`: h and c `[*B, H]`."""
+    checks.instance("initial_state", "params", params, LSTMParams)
     batch_shape = checks.batch_shape("initial_state", batch_shape)
     compute, wide = gates.compute_dtypes(compute_dtype, *params)
     shape = (*batch_shape, params.w_hh.shape[0])
@@ -208,8 +215,10 @@ class LSTM(Cell):
     w_ih_init: Initializer = initializers.GlorotUniform()
     w_hh_init: Initializer = initializers.Orthogonal()
     learn_initial_state: bool = False
-    param_dtype: Any = "float32"
-    compute_dtype: Any = None
+    param_dtype: Any = dataclasses.field(default="float32", compare=False)
+    compute_dtype: Any = dataclasses.field(default=None, compare=False)
+    # Compared in place of the two: np.dtype("float64") == None.
+    _dtypes: tuple[str, ...] = dataclasses.field(default=(), init=False, repr=False)
 
     recurrent_params: ClassVar[tuple[str, ...]] = ("w_hh",)
     state_groups: ClassVar[tuple[tuple[str, ...], ...]] = (("h",), ("c",))
@@ -229,8 +238,10 @@ class LSTM(Cell):
             param_dtype=checks.float_dtype,
             compute_dtype=checks.float_dtype_or_none,
         )
+        checks.name_dtypes(self)
 
     def init(self, key: Key, input_size: int) -> LSTMParams:
+        checks.enabled("LSTM", self)
         return init(
             key,
             checks.size("LSTM.init", "input_size", input_size),
@@ -247,6 +258,9 @@ class LSTM(Cell):
         return self.hidden_size
 
     def initial_state(self, params: LSTMParams, batch_shape: Shape = ()) -> LSTMState:
+        checks.instance("LSTM.initial_state", "params", params, LSTMParams)
+        H = self.hidden_size
+        checks.shape("LSTM.initial_state", "params.w_hh", params.w_hh, (H, len(GATES), H))
         return initial_state(params, batch_shape, compute_dtype=self.compute_dtype)
 
     def project(self, params: LSTMParams, x: Array, noise: Noise | None = None) -> LSTMGates:

@@ -56,7 +56,8 @@ class Bidirectional(Layer):
         if self.backward is not None:
             checks.net("Bidirectional", self.backward, "backward")
             if self.backward.feature_axes != self.forward.feature_axes:
-                raise checks.problem("Bidirectional", "backward", "a net for forward's kind of input", self.backward)
+                came = checks.show(self.backward)
+                raise checks.problem("Bidirectional", "backward", "a net for forward's kind of input", came)
         checks.choice("Bidirectional", "merge", self.merge, get_args(Merge))
 
     @property
@@ -72,6 +73,9 @@ class Bidirectional(Layer):
         return any(map(is_recurrent, self.directions))
 
     def init(self, key: Key, input_size: int | None = None) -> BidirectionalParams:
+        checks.key("Bidirectional.init", key)
+        if self.merge != "none":
+            self.output_size(input_size)
         keys = jax.random.split(key)
         return BidirectionalParams(*[net.init(k, input_size) for net, k in zip(self.directions, keys, strict=True)])  # type: ignore[arg-type]
 
@@ -88,6 +92,7 @@ class Bidirectional(Layer):
         return forward
 
     def initial_state(self, params: BidirectionalParams, batch_shape: Shape = ()) -> BidirectionalState:
+        checks.instance("Bidirectional.initial_state", "params", params, BidirectionalParams)
         pairs = zip(self.directions, params, strict=True)
         return BidirectionalState(*[net.initial_state(p, batch_shape) for net, p in pairs])
 

@@ -74,8 +74,10 @@ class Dense(Pointwise):
     use_bias: bool = True
     activation: Activation = "linear"
     w_init: Initializer = initializers.GlorotUniform()
-    param_dtype: Any = "float32"
-    compute_dtype: Any = None
+    param_dtype: Any = dataclasses.field(default="float32", compare=False)
+    compute_dtype: Any = dataclasses.field(default=None, compare=False)
+    # Compared in place of the two: np.dtype("float64") == None.
+    _dtypes: tuple[str, ...] = dataclasses.field(default=(), init=False, repr=False)
 
     def __post_init__(self) -> None:
         checks.fields(
@@ -87,10 +89,13 @@ class Dense(Pointwise):
             param_dtype=checks.float_dtype,
             compute_dtype=checks.float_dtype_or_none,
         )
+        checks.name_dtypes(self)
 
     def init(self, key: Key, input_size: int | None = None) -> DenseParams:
-        D = checks.size("Dense.init", "input_size", input_size)
-        w = self.w_init(key, (D, self.features), self.param_dtype)
+        checks.key("Dense.init", key)
+        checks.enabled("Dense", self)
+        shape = (checks.size("Dense.init", "input_size", input_size), self.features)
+        w = checks.drawn("Dense.init", "w_init", self.w_init(key, shape, self.param_dtype), shape, self.param_dtype)
         return DenseParams(w, jnp.zeros(self.features, self.param_dtype) if self.use_bias else None)
 
     def output_size(self, input_size: int | None) -> int:
@@ -151,8 +156,10 @@ class Embed(Pointwise):
     size: int
     _: dataclasses.KW_ONLY
     w_init: Initializer = initializers.Normal(1.0)
-    param_dtype: Any = "float32"
-    compute_dtype: Any = None
+    param_dtype: Any = dataclasses.field(default="float32", compare=False)
+    compute_dtype: Any = dataclasses.field(default=None, compare=False)
+    # Compared in place of the two: np.dtype("float64") == None.
+    _dtypes: tuple[str, ...] = dataclasses.field(default=(), init=False, repr=False)
 
     feature_axes = 0
 
@@ -165,11 +172,16 @@ class Embed(Pointwise):
             param_dtype=checks.float_dtype,
             compute_dtype=checks.float_dtype_or_none,
         )
+        checks.name_dtypes(self)
 
     def init(self, key: Key, input_size: None = None) -> EmbedParams:
         if input_size is not None:
-            raise checks.problem("Embed.init", "input_size", "None, for it takes integer ids", repr(input_size))
-        return EmbedParams(self.w_init(key, (self.vocabulary, self.size), self.param_dtype))
+            raise checks.problem("Embed.init", "input_size", "None, for it takes integer ids", checks.show(input_size))
+        checks.key("Embed.init", key)
+        checks.enabled("Embed", self)
+        shape = (self.vocabulary, self.size)
+        w = self.w_init(key, shape, self.param_dtype)
+        return EmbedParams(checks.drawn("Embed.init", "w_init", w, shape, self.param_dtype))
 
     def output_size(self, input_size: int | None = None) -> int:
         return self.size

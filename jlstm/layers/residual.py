@@ -25,7 +25,7 @@ class Residual(Layer):
     def __post_init__(self) -> None:
         checks.net("Residual", self.layer, "layer")
         if self.layer.feature_axes != 1:
-            raise checks.problem("Residual", "layer", "a net that takes floats [*B, T, D]", repr(self.layer))
+            raise checks.problem("Residual", "layer", "a net that takes floats [*B, T, D]", checks.show(self.layer))
 
     @property
     def feature_axes(self) -> int:

@@ -32,12 +32,16 @@ class Stack(Layer):
     layers: tuple[Cell | Layer, ...]
 
     def __post_init__(self) -> None:
-        if not isinstance(self.layers, Iterable) or not tuple(self.layers):
-            raise checks.problem("Stack", "layers", "a tuple of cells and layers", repr(self.layers), kind=TypeError)
+        expected = "a tuple of cells and layers"
+        if not isinstance(self.layers, Iterable):
+            raise checks.problem("Stack", "layers", expected, checks.show(self.layers), kind=TypeError)
         layers = tuple(checks.net("Stack", layer, f"layers[{n}]") for n, layer in enumerate(self.layers))
+        if not layers:
+            raise checks.problem("Stack", "layers", f"{expected}, at least one", "none")
         for n, layer in enumerate(layers[1:], start=1):
             if layer.feature_axes == 0:
-                raise checks.problem("Stack", f"layers[{n}]", "a layer that takes floats", f"{layer}, which takes ids")
+                came = f"{type(layer).__name__}, which takes ids"
+                raise checks.problem("Stack", f"layers[{n}]", "a layer that takes floats", came)
         object.__setattr__(self, "layers", layers)
 
     @property
@@ -50,6 +54,7 @@ class Stack(Layer):
 
     def init(self, key: Key, input_size: int | None = None) -> tuple[Params, ...]:
         """Parameters; `input_size` is D, None where the stack begins with `Embed`."""
+        checks.key("Stack.init", key)
         keys, sizes = jax.random.split(key, len(self.layers)), self._sizes(input_size)
         return tuple(layer.init(k, D) for layer, k, D in zip(self.layers, keys, sizes, strict=True))  # type: ignore[arg-type]
 
@@ -64,6 +69,7 @@ class Stack(Layer):
         return self.layers[-1].output_size(self._sizes(input_size)[-1])  # type: ignore[arg-type]
 
     def initial_state(self, params: tuple[Params, ...], batch_shape: Shape = ()) -> tuple[State, ...]:
+        checks.instance("Stack.initial_state", "params", params, tuple, len(self.layers))
         return tuple(layer.initial_state(p, batch_shape) for layer, p in zip(self.layers, params, strict=True))
 
     def unroll(

@@ -1,0 +1,164 @@
+"""The errors of calls: what `unroll`, `step` and `trace` are given fits together, and what a cell gives them, too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jlstm.checks import FLOAT, boolean, choice, is_array, is_float, key, kind_of, problem, size, size_or_none
+from jlstm.types import Cell, Noise, Shape
+
+# ---- what can be told before tracing
+
+
+def arrays(where: str, values: dict[str, Any]) -> None:
+    """All leaves are arrays: lists would become trees of scalars. t may be an int."""
+    for name, value in values.items():
+        if name in ("params", "state"):
+            for leaf in jax.tree.leaves(value):
+                if not is_array(leaf):
+                    raise problem(where, name, "arrays", kind_of(leaf), kind=TypeError)
+        elif name == "t":
+            _position(where, value)
+        elif not (is_array(value) or (value is None and name != "inputs")):
+            expected, hint = ("a PRNG key", "Type jax.random.key(0).") if name == "key" else ("an array", "")
+            raise problem(where, _public(where, name), expected, kind_of(value), hint, kind=TypeError)
+
+
+def _position(where: str, t: Any) -> None:
+    if type(t) is not int and not is_array(t):
+        raise problem(where, "t", "an int or a scalar array", kind_of(t), kind=TypeError)
+    if isinstance(t, int | np.integer) and not -(2**31) <= t < 2**31:
+        raise problem(where, "t", "an int of 32 bits", t)
+
+
+def options(where: str, values: dict[str, Any], backend: Any, backends: tuple[str, ...], default: str) -> dict:
+    """The static options of a call, normalised. default: what `backend=None` is, from the environment or not."""
+    kinds = dict.fromkeys(("return_sequences", "reverse", "time_major"), boolean)
+    kinds |= dict.fromkeys(("checkpoint_every", "truncate_every"), size_or_none) | {"scan_unroll": size}
+    checked = {name: kinds[name](where, name, value) for name, value in values.items()}
+    name, backend = ("JLSTM_BACKEND", default) if backend is None else ("backend", backend)
+    return checked | {"backend": choice(where, name, backend, backends)}
+
+
+def _public(where: str, name: str) -> str:
+    """The argument's name in the public function: `step` has one x, one reset."""
+    return {"inputs": "x", "resets": "reset"}.get(name, name) if where == "step" else name
+
+
+# ---- what shapes and dtypes tell, at trace time
+
+
+def call(where: str, net: Any, params: Any, inputs: jax.Array, given: Any, time_major: bool) -> None:
+    """Everything that `unroll`, `step` and `trace` are given fits together."""
+    time = () if where == "step" else ("T",)
+    axes = ("*B", *time) if not time_major else (*time, "*B")
+    name, letters = _public(where, "inputs"), "[" + ", ".join((*axes, *"DEF"[: net.feature_axes])) + "]"
+    ids = net.feature_axes == 0
+    if not (jnp.issubdtype(inputs.dtype, jnp.integer) if ids else is_float(inputs.dtype)):
+        expected = "integer ids" if ids else FLOAT
+        raise problem(where, name, f"{letters} of {expected}", inputs.dtype, kind=TypeError)
+    leading = inputs.ndim - net.feature_axes
+    if leading < len(time):
+        raise problem(where, name, f"{letters}, at least {net.feature_axes + len(time)} axes", inputs.shape)
+    T_axis = 0 if time_major else leading - 1
+    steps = inputs.shape[:leading]
+    batch = steps if where == "step" else steps[:T_axis] + steps[T_axis + 1 :]
+    context = f"{name} is {letters} = {inputs.shape}."
+
+    input_size = inputs.shape[-1] if net.feature_axes else None
+    wanted = jax.eval_shape(lambda key: net.init(key, input_size), jax.eval_shape(jax.random.key, 0))
+    _tree(where, "params", wanted, params, f"{context} Its parameters come from net.init(key, {input_size}).")
+    if given.state is not None:
+        wanted = jax.eval_shape(lambda p: net.initial_state(p, batch), params)
+        _tree(where, "state", wanted, given.state, context)
+
+    per_step = "[" + ", ".join(axes) + "]"
+    _array(where, "lengths", given.lengths, jnp.integer, "[*B]", batch, context)
+    for argument in ("mask", "resets"):
+        value = getattr(given, argument)
+        hint = context
+        if value is not None and not time_major and value.shape == (*steps[-1:], *batch) != steps:
+            hint += f" For time-major arrays, type time_major=True and give {name} so too."
+        elif value is not None and time_major and value.shape == (*batch, *steps[:1]) != steps:
+            hint += f" With time_major=True it is time-major too: type jnp.moveaxis({argument}, -1, 0)."
+        _array(where, _public(where, argument), value, jnp.bool_, per_step, steps, hint)
+    _array(where, "t", jnp.asarray(given.t), jnp.integer, "a scalar", (), "")
+    if given.key is not None:
+        key(where, given.key)
+
+
+def _array(where: str, name: str, value: Any, dtype: Any, letters: str, shape: Shape, hint: str) -> None:
+    if value is None:
+        return
+    if not jnp.issubdtype(value.dtype, dtype):
+        kind = "bool" if dtype is jnp.bool_ else "integers"
+        cast = f"Type {name}.astype(bool)." if dtype is jnp.bool_ else hint
+        raise problem(where, name, f"{letters} of {kind}", value.dtype, cast, kind=TypeError)
+    if value.shape != shape:
+        raise problem(where, name, f"{letters} = {shape}", value.shape, hint)
+
+
+def _tree(where: str, name: str, wanted: Any, got: Any, hint: str) -> None:
+    """`got` has the structure and the shapes of `wanted`, and floating leaves where that has them."""
+    want, want_def = jax.tree_util.tree_flatten_with_path(wanted)
+    have, have_def = jax.tree_util.tree_flatten_with_path(got)
+    if want_def != have_def:
+        raise problem(where, name, _shapes(wanted), _shapes(got), hint)
+    for (path, w), (_, h) in zip(want, have, strict=True):
+        at = name + jax.tree_util.keystr(path)
+        if w.shape != h.shape:
+            raise problem(where, at, str(w.shape), h.shape, hint)
+        if is_float(w.dtype) != is_float(h.dtype):
+            raise problem(where, at, str(w.dtype), h.dtype, hint, kind=TypeError)
+
+
+def _shapes(tree: Any) -> str:
+    """The tree with its arrays replaced by their shapes, on one line."""
+
+    class Shape(tuple):
+        pass
+
+    return " ".join(repr(jax.tree.map(lambda a: Shape(jnp.shape(a)), tree)).split())
+
+
+# ---- what a cell gives, which may be a user's
+
+
+def noise(where: str, cell: Cell, value: Any) -> Noise:
+    """What `cell.noise` gave."""
+    if value is not None and not isinstance(value, Noise):
+        name, expected = f"{type(cell).__name__}.noise", "a jlstm.types.Noise or None"
+        raise problem(where, name, expected, kind_of(value), kind=TypeError)
+    return value or Noise()
+
+
+def cell_step(where: str, cell: Cell, params: Any, x: Any, state: Any, z: Any, noise: Noise) -> None:
+    """One step keeps its shapes: what does not fit would be broadcast, or fail inside of a scan.
+
+    x: `[*B, D]`; state: what the step begins from; z: `cell.project(params, x, noise)`.
+    """
+    name, batch = type(cell).__name__, x.shape[: x.ndim - cell.feature_axes]
+
+    def leads(method: str, tree: Any) -> None:
+        for leaf in jax.tree.leaves(tree):
+            if leaf.shape[: len(batch)] != batch:
+                raise problem(where, f"{name}.{method}", f"arrays [*B, ...] with *B = {batch}", _shapes(tree))
+
+    leads("initial_state", state)
+    leads("project", z)
+    recurred = jax.eval_shape(cell.recur, params, state, noise)
+    if recurred is not None:
+        _tree(where, f"{name}.recur", z, recurred, "It is added to what project gives.")
+    result = jax.eval_shape(cell.update, params, state, z, noise)
+    if type(result) is not tuple or len(result) != 2:
+        raise problem(where, f"{name}.update", "a tuple (state, y)", _shapes(result))
+    _tree(where, f"{name}.update's state", state, result[0], "It is the next step's.")
+    size = cell.output_size(x.shape[-1] if cell.feature_axes else None)  # type: ignore[arg-type]
+    y = result[1]
+    if not hasattr(y, "shape") or y.shape[: len(batch)] != batch or y.shape[-1:] != (size,):
+        letters = f"[*B, ..., K] with *B = {batch} and K = output_size = {size}"
+        raise problem(where, f"{name}.update's y", letters, _shapes(y))

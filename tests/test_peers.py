@@ -1,0 +1,71 @@
+"""Live oracles: values and gradients of Keras, flax (nnx and linen) and torch, in float32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import cases
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from peers import Arrays, Case, Run, arrays, keras, linen, nnx, ours, torch
+
+CASES = [
+    Case("keras", "forward", None, False, True),
+    Case("keras", "forward", "mask", True, False),
+    Case("keras", "forward", "lengths", False, False),
+    Case("keras", "forward", "mask", True, True, resets=True),
+    Case("keras", "reverse", None, True, False),
+    Case("keras", "reverse", "mask", False, True),
+    Case("keras", "reverse", "lengths", True, True),
+    Case("keras", "reverse", "mask", True, True, resets=True),
+    Case("keras", "concat", None, True, True, resets=True),
+    Case("keras", "concat", "mask", True, True),
+    Case("keras", "sum", None, False, False),
+    Case("keras", "mul", "lengths", True, True),
+    Case("keras", "mean", "mask", False, False),
+    *[
+        case
+        for peer in ("nnx", "linen")
+        for case in (
+            Case(peer, "forward", None, False, True, batch=(2, 2)),
+            Case(peer, "forward", "lengths", True, False),
+            Case(peer, "reverse", "lengths", True, True),
+            Case(peer, "reverse", None, True, False, batch=()),
+            Case(peer, "concat", "lengths", True, True),
+            Case(peer, "concat", None, False, False),
+        )
+    ],
+    Case("torch", "forward", None, False, True),
+    Case("torch", "forward", "lengths", True, False),
+    Case("torch", "concat", "lengths", True, True),
+    Case("torch", "concat", None, False, False),
+]
+JAX_PEERS = {"keras": keras, "nnx": nnx, "linen": linen}
+
+
+@pytest.mark.parametrize("case", CASES, ids=Case.label)
+def test_values_and_gradients(case: Case) -> None:
+    """Our state and y, and the gradients of their weighted sum by parameters, inputs and state, are the peer's."""
+    a, weights = arrays(case)
+
+    def gradients(run: Run) -> Callable[[Arrays], Any]:
+        def loss(a: Arrays) -> Any:
+            result = run(a)
+            return sum(jax.tree.leaves(jax.tree.map(lambda r, w: jnp.sum(r * w), result, weights))), result
+
+        return jax.grad(loss, has_aux=True)
+
+    peer = [JAX_PEERS[case.peer](case)] if case.peer in JAX_PEERS else []
+    # One program: compiling is what this costs.
+    backends = ("hoisted",) if case.two_way else cases.BACKENDS
+    runs = [gradients(run) for run in [*peer, *[ours(case, backend) for backend in backends]]]
+    found = jax.jit(lambda a: [run(a) for run in runs], compiler_options=cases.quick())(a)
+    (want_grads, want), *mine = found if peer else [torch(case, a, weights), *found]
+    assert all(np.any(leaf) for leaf in jax.tree.leaves(want_grads))
+    for grads, result in mine:
+        shown = jax.tree.map(lambda r, w: r * (w != 0), (result, want), (weights, weights))
+        jax.tree.map(lambda g, w: np.testing.assert_allclose(g, w, rtol=1e-5, atol=1e-5), *shown)
+        jax.tree.map(lambda g, w: np.testing.assert_allclose(g, w, rtol=1e-5, atol=1e-5), grads, want_grads)
