@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -70,8 +71,8 @@ def call(where: str, net: Any, params: Any, inputs: jax.Array, given: Any, time_
     context = f"{name} is {letters} = {inputs.shape}."
 
     input_size = inputs.shape[-1] if net.feature_axes else None
-    wanted = jax.eval_shape(lambda key: net.init(key, input_size), jax.eval_shape(jax.random.key, 0))
-    _tree(where, "params", wanted, params, f"{context} Its parameters come from net.init(key, {input_size}).")
+    hint = f"{context} Its parameters come from net.init(key, {input_size})."
+    _tree(where, "params", _abstract_params(net, input_size), params, hint)
     if given.state is not None:
         wanted = jax.eval_shape(lambda p: net.initial_state(p, batch), params)
         _tree(where, "state", wanted, given.state, context)
@@ -89,6 +90,12 @@ def call(where: str, net: Any, params: Any, inputs: jax.Array, given: Any, time_
     _array(where, "t", jnp.asarray(given.t), jnp.integer, "a scalar", (), "")
     if given.key is not None:
         key(where, given.key)
+
+
+@functools.lru_cache(maxsize=1024)
+def _abstract_params(net: Any, input_size: int | None) -> Any:
+    """Shapes and dtypes; kept, since an initialiser takes longer to trace than a step."""
+    return jax.eval_shape(lambda key: net.init(key, input_size), jax.eval_shape(jax.random.key, 0))
 
 
 def _array(where: str, name: str, value: Any, dtype: Any, letters: str, shape: Shape, hint: str) -> None:
@@ -136,8 +143,8 @@ def noise(where: str, cell: Cell, value: Any) -> Noise:
     return value or Noise()
 
 
-def cell_step(where: str, cell: Cell, params: Any, x: Any, state: Any, z: Any, noise: Noise) -> None:
-    """One step keeps its shapes: what does not fit would be broadcast, or fail inside of a scan.
+def cell_step(where: str, cell: Cell, params: Any, x: Any, state: Any, z: Any, noise: Noise) -> tuple[Any, Any]:
+    """One step `(new state, y)` that keeps its shapes: what does not fit would be broadcast, or fail inside of a scan.
 
     x: `[*B, D]`; state: what the step begins from; z: `cell.project(params, x, noise)`.
     """
@@ -150,15 +157,17 @@ def cell_step(where: str, cell: Cell, params: Any, x: Any, state: Any, z: Any, n
 
     leads("initial_state", state)
     leads("project", z)
-    recurred = jax.eval_shape(cell.recur, params, state, noise)
+    recurred = cell.recur(params, state, noise)
     if recurred is not None:
         _tree(where, f"{name}.recur", z, recurred, "It is added to what project gives.")
-    result = jax.eval_shape(cell.update, params, state, z, noise)
+        z = jax.tree.map(jnp.add, z, recurred)
+    result = cell.update(params, state, z, noise)
     if type(result) is not tuple or len(result) != 2:
         raise problem(where, f"{name}.update", "a tuple (state, y)", _shapes(result))
-    _tree(where, f"{name}.update's state", state, result[0], "It is the next step's.")
+    new, y = result
+    _tree(where, f"{name}.update's state", state, new, "It is the next step's.")
     size = cell.output_size(x.shape[-1] if cell.feature_axes else None)  # type: ignore[arg-type]
-    y = result[1]
     if not hasattr(y, "shape") or y.shape[: len(batch)] != batch or y.shape[-1:] != (size,):
         letters = f"[*B, ..., K] with *B = {batch} and K = output_size = {size}"
         raise problem(where, f"{name}.update's y", letters, _shapes(y))
+    return new, y

@@ -120,10 +120,9 @@ def run_cell(cell: Cell, params: Params, x: Array, state: State, run: Run) -> tu
     # made from what a step gives have all three. The step itself is dead code.
     xs = _PerStep(x, run.valid, run.reset, _cuts(run), run.t)
     noise, steps = prepare(jax.tree.map(lambda a: a[None], one(xs)))
-    step = one(steps)._replace(valid=None)
-    call_checks.cell_step(options.name, cell, params, one(x), state, step.z, Noise(noise, step.noise))
-    probe = body(cell, how._replace(stack=True), params, Fixed(origin, None, noise), Carry(state, None), step)
-    like, blank = jax.tree.map(jnp.zeros_like, (probe[0].state, probe[1][0]))
+    step = one(steps)
+    probe = call_checks.cell_step(options.name, cell, params, one(x), state, step.z, Noise(noise, step.noise))
+    like, blank = jax.tree.map(jnp.zeros_like, probe)
     origin, carry = add(origin, like), Carry(add(state, like), None if how.stack else blank)
 
     def sequence(carry: Carry, xs: _PerStep) -> tuple[Carry, Any]:

@@ -97,19 +97,19 @@ def _product_by_gate(x: Array, w: Array) -> list[Array]:
 @functools.partial(_product.defjvp, symbolic_zeros=True)
 def _product_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
     z = _product(*primals)
-    return z, _product_tangent(*primals, *tangents, z.shape)
+    return z, _product_tangent(primals, tangents, z.shape)
 
 
 @functools.partial(_product_by_gate.defjvp, symbolic_zeros=True)
 def _product_by_gate_jvp(primals: Any, tangents: Any) -> tuple[list[Array], list[Array]]:
     z = _product_by_gate(*primals)
     shape = (*z[0].shape[:-1], len(z), z[0].shape[-1])
-    return z, ungate(_product_tangent(*primals, *tangents, shape), axis=-2)
+    return z, ungate(_product_tangent(primals, tangents, shape), axis=-2)
 
 
-def _product_tangent(x: Array, w: Array, dx: Any, dw: Any, shape: Shape) -> Array:
+def _product_tangent(primals: Any, tangents: Any, shape: Shape) -> Array:
     """Always one dot, so that the transposes are: x's gradient is one, and so is w's."""
-    terms = []
+    (x, w), (dx, dw), terms = primals, tangents, []
     if not isinstance(dx, SymbolicZero):
         # The transpose contracts (g, h), and wants them to lead: from w as it is, a loop would copy it at every step.
         terms.append(_dot(dx, jnp.moveaxis(w, 0, -1), axis=-1))
