@@ -200,8 +200,7 @@ def call(where: str, net: Any, params: Any, inputs: jax.Array, given: Any, time_
     context = f"{name} is {letters} = {inputs.shape}."
 
     input_size = inputs.shape[-1] if net.feature_axes else None
-    wanted = jax.eval_shape(lambda key: net.init(key, input_size), jax.eval_shape(jax.random.key, 0))
-    _tree(where, "params", wanted, params, f"{context} Its parameters come from net.init(key, {input_size}).")
+    fit(where, net, params, input_size, context)
     if given.state is not None:
         wanted = jax.eval_shape(lambda p: net.initial_state(p, batch), params)
         _tree(where, "state", wanted, given.state, context)
@@ -219,6 +218,13 @@ def call(where: str, net: Any, params: Any, inputs: jax.Array, given: Any, time_
     _array(where, "t", jnp.asarray(given.t), jnp.integer, "a scalar", (), "")
     if given.key is not None and not jnp.issubdtype(given.key.dtype, jax.dtypes.prng_key):
         _array(where, "key", given.key, jnp.uint32, "a PRNG key", (2,), "Type jax.random.key(0).")
+
+
+def fit(where: str, net: Any, params: Any, input_size: int | None, context: str = "", name: str = "params") -> None:
+    """`params` has the structure and the shapes of what `net.init(key, input_size)` gives."""
+    wanted = jax.eval_shape(lambda key: net.init(key, input_size), jax.eval_shape(jax.random.key, 0))
+    hint = f"Its parameters come from net.init(key, {input_size})."
+    _tree(where, name, wanted, params, f"{context} {hint}" if context else hint)
 
 
 def _array(where: str, name: str, value: Any, dtype: Any, letters: str, shape: Shape, hint: str) -> None:
