@@ -68,6 +68,8 @@ def split(where: str, net: Any, params: Params, *, merges: Sequence[str] = (), d
     can = "an LSTM" + (", a Bidirectional of two with merge " + " or ".join(merges) if merges else "")
     can += ", or a Stack of these and Dropout" if depth else ""
     got = show(net) if not isinstance(net, LSTM) else f"parameters {type(params).__name__}"
+    if isinstance(net, Bidirectional):
+        got = f"a Bidirectional with merge {net.merge!r}, and parameters {type(params).__name__}"
     raise checks.problem(where, "net", f"{can}, and its parameters", got)
 
 

@@ -205,16 +205,18 @@ def _rounded(parameters: dict[str, float]) -> list[tuple[str, float]]:
 
 
 def state_from_onnx(state: Any, net: Any = None, *, layout: int = 0) -> State:
-    """The state of `net` from `(Y_h, Y_c)` of a node, or from `{"final_h.0": ..., ...}` of a model of `to_onnx`.
+    """The state of `net` from `(Y_h, Y_c)` of a node, or from the named arrays of a model of `to_onnx`.
 
-    `[directions, B, H]` each, with layout 1 `[B, directions, H]`. Without a net it is that of one LSTM, or of one
-    Bidirectional.
+    Those are `{"final_h.0": ..., "final_c.0": ..., ...}`; or "initial", as `state_to_onnx` gives. `[directions, B, H]`
+    each, with layout 1 `[B, directions, H]`. Without a net it is that of one LSTM, or of one Bidirectional.
 
     >>> state_from_onnx((np.zeros((1, 2, 5), "float32"), np.zeros((1, 2, 5), "float32"))).h.shape
     (2, 5)
     """
     if isinstance(state, Mapping):
-        pairs = [(state[f"final_h.{n}"], state[f"final_c.{n}"]) for n in range(sum("final_h." in key for key in state))]
+        when = "final" if "final_h.0" in state else "initial"
+        count = sum(key.startswith(f"{when}_h.") for key in state)
+        pairs = [(state[f"{when}_h.{n}"], state[f"{when}_c.{n}"]) for n in range(count)]
     else:
         pairs = [state]
     found = []

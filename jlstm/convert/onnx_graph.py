@@ -180,8 +180,7 @@ class _Writer:
         )
 
     def dense(self, net: Any, params: Any, x: str) -> str:
-        if net.activation not in _DENSE:
-            raise checks.problem("to_onnx", "activation", "one of " + ", ".join(_DENSE), show(net.activation))
+        checks.choice("to_onnx", "activation", net.activation, tuple(_DENSE))
         y = self.node("MatMul", x, self.constant(params.w, self.dtype))
         y = y if params.b is None else self.node("Add", y, self.constant(params.b, self.dtype))
         op, attributes = _DENSE[net.activation]
@@ -235,9 +234,7 @@ class _Writer:
     def activations(self, cells: list[LSTM]) -> dict[str, Any]:
         """The attributes that name the activations, f of the gates, g of the candidate, h of the cell."""
         names = [name for cell in cells for name in (cell.gate_activation, cell.activation, cell.activation)]
-        if unknown := [name for name in names if name not in ACTIVATIONS]:
-            raise checks.problem("to_onnx", "activation", "one of " + ", ".join(ACTIVATIONS), show(unknown[0]))
-        found = [ACTIVATIONS[name] for name in names]  # type: ignore[index]
+        found = [ACTIVATIONS[checks.choice("to_onnx", "activation", name, tuple(ACTIVATIONS))] for name in names]
         attributes: dict[str, Any] = {"activations": [op for op, _ in found]}
         for key in ("alpha", "beta"):
             if values := [parameters[key] for _, parameters in found if key in parameters]:
