@@ -52,7 +52,7 @@ WHOLE = Stack(
 
 @pytest.mark.parametrize("return_sequences", [True, False])
 def test_a_whole_net(return_sequences: bool, tmp_path: Path) -> None:
-    """Ragged ids with anything in the padding; on from the final state; from the initial state, which is learned."""
+    """Ragged ids with anything in the padding; on from the final state."""
     params, rng = peers.params(WHOLE), np.random.default_rng(0)
     run = session(WHOLE, params, tmp_path, return_sequences=return_sequences)
     ids = rng.integers(0, 7, size=(B, T))
@@ -66,8 +66,6 @@ def test_a_whole_net(return_sequences: bool, tmp_path: Path) -> None:
     got = run(inputs=ids, **convert.state_to_onnx(state))
     _, y = jlstm.unroll(WHOLE, params, ids, state=state, return_sequences=return_sequences)
     np.testing.assert_allclose(got["outputs"], y, **close)
-    _, y = jlstm.unroll(WHOLE, params, ids[:1], return_sequences=return_sequences)
-    np.testing.assert_allclose(run(inputs=ids[:1])["outputs"], y, **close)
 
 
 def test_ids_out_of_range_give_nan(tmp_path: Path) -> None:
@@ -177,6 +175,7 @@ def test_the_batch_first_layout() -> None:
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **close), theirs, end)
 
 
+@pytest.mark.slow  # torch's exporter
 def test_a_model_that_torch_wrote(tmp_path: Path) -> None:
     """Zeros as an initial state, by ConstantOfShape and Slice; Transpose and Reshape between two layers."""
     peers.need("torch")
