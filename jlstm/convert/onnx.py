@@ -65,7 +65,7 @@ class _Graph:
 
     def __init__(self, model: Any) -> None:
         self.onnx = onnx = require("from_onnx")
-        graph = (onnx.load(os.fspath(model)) if isinstance(model, str | os.PathLike) else model).graph
+        graph = (_load(onnx, os.fspath(model)) if isinstance(model, str | os.PathLike) else model).graph
         self.nodes = list(graph.node)
         self.makers = {name: node for node in self.nodes for name in node.output}
         self.constants = {array.name: onnx.numpy_helper.to_array(array) for array in graph.initializer}
@@ -167,6 +167,15 @@ class _Graph:
             expected = f"the same constant [H] = ({H},) for every row of the batch"
             raise checks.problem("from_onnx", where, expected, f"a constant {value.shape}")
         return value[:, 0]
+
+
+def _load(onnx: Any, path: str) -> Any:
+    from google.protobuf.message import DecodeError  # onnx stands on it
+
+    try:
+        return onnx.load(path)
+    except DecodeError:
+        raise checks.problem("from_onnx", path, "an ONNX model", "another file") from None
 
 
 def _merge_of(node: Any) -> str | None:
