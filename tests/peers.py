@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import onnx_models
 import pytest
+import torch_models
 
 import jlstm
 from jlstm import convert
@@ -175,55 +176,32 @@ def equinox_load(weights: Any) -> Any:
     return cell, equinox_apply
 
 
-def keras_load(make: Callable[[Any], Any], weights: Any) -> Any:
+@functools.cache
+def keras_layer(make: Callable[[Any], Any]) -> Any:
+    """One layer for all of a row's weights, and its `apply`: a layer made new is compiled anew."""
     import keras
 
     layer = make(keras.layers)
     layer.build((None, T, D))
-    layer.set_weights(weights)
-    return layer
-
-
-def keras_run(layer: Any, x: Any, state: Any, of_y: Any, of_state: Any) -> Any:
     fixed = [variable.value for variable in layer.non_trainable_variables]
 
     def apply(weights: Any, x: Any, state: Any) -> Any:
         (y, *end), _ = layer.stateless_call(weights, fixed, x, mask=jnp.asarray(VALID.T), initial_state=state)
         return y, end
 
-    return _jax_run(apply, [variable.value for variable in layer.trainable_variables], x, state, of_y, of_state)
+    return layer, apply
 
 
-# ---- torch
+def keras_load(make: Callable[[Any], Any], weights: Any) -> Any:
+    layer, apply = keras_layer(make)
+    layer.set_weights(weights)
+    return layer.get_weights(), layer, apply
 
 
-def torch_load(make: Callable[[Any], Any], weights: Any) -> Any:
-    import torch
-
-    module = make(torch.nn)
-    module.load_state_dict({name: torch.from_numpy(a) for name, a in weights.items()})
-    return module
-
-
-def torch_run(module: Any, x: Any, state: Any, of_y: Any, of_state: Any) -> Any:
-    import torch
-    from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
-
-    x, start, of = torch.tensor(x, requires_grad=True), [*map(torch.tensor, state)], [*map(torch.tensor, of_state)]
-    if isinstance(module, torch.nn.LSTMCell):
-        (h, c), outputs = (s[0] for s in start), []
-        for t in range(T):
-            new, valid = module(x[:, t], (h, c)), torch.tensor(VALID[t])[:, None]
-            h, c = (torch.where(valid, a, b) for a, b in zip(new, (h, c), strict=True))
-            outputs.append(new[0] * valid)
-        y, end = torch.stack(outputs, 1), (h[None], c[None])
-    else:
-        packed = pack_padded_sequence(x, torch.tensor(LENGTHS), batch_first=True, enforce_sorted=False)
-        y, end = module(packed, tuple(start))
-        y, _ = pad_packed_sequence(y, batch_first=True, total_length=T)
-    loss = (y * torch.tensor(of_y)).sum() + sum((a * b).sum() for a, b in zip(end, of, strict=True))
-    (dx,) = torch.autograd.grad(loss, x)
-    return y.detach().numpy(), tuple(a.detach().numpy() for a in end), dx.numpy()
+def keras_run(model: Any, *given: Any) -> Any:
+    weights, layer, apply = model
+    layer.set_weights(weights)
+    return _jax_run(apply, [variable.value for variable in layer.trainable_variables], *given)
 
 
 # ---- the table
@@ -234,14 +212,21 @@ def torch(net: Any, make: Callable[[Any], Any], cell: bool = False) -> Peer:
     states = convert.state_from_torch, convert.state_to_torch
     weights = lambda module: module.state_dict()  # noqa: E731
     return Peer(
-        ("torch",), net, functools.partial(torch_load, make), weights, torch_run, convert.from_torch, write, *states
+        ("torch",),
+        net,
+        functools.partial(torch_models.load, make),
+        weights,
+        torch_models.run,
+        convert.from_torch,
+        write,
+        *states,
     )
 
 
 def keras(net: Any, make: Callable[[Any], Any], **options: Any) -> Peer:
     read = functools.partial(convert.from_keras, **options)
     states = convert.state_from_keras, convert.state_to_keras
-    weights = lambda layer: layer.get_weights()  # noqa: E731
+    weights = lambda model: model[0]  # noqa: E731
     return Peer(
         ("keras",), net, functools.partial(keras_load, make), weights, keras_run, read, convert.to_keras, *states
     )
