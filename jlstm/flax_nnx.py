@@ -54,8 +54,8 @@ class RNN(nnx.Module):
         """The parameters as `net.init` gives them: what `jlstm.unroll`, `jlstm.step` and `jlstm.save` take."""
         return jax.tree.map(lambda p: p[...], self.params, is_leaf=lambda p: isinstance(p, nnx.Variable))
 
-    def initialize_carry(self, batch_shape: Shape = ()) -> State:
-        """The initial state, `[*B, H]` a leaf."""
+    def initial_state(self, batch_shape: Shape = ()) -> State:
+        """The carry that a sequence begins with where none is given, `[*B, H]` a leaf."""
         return self.net.initial_state(self.arrays(), batch_shape)
 
     def __call__(

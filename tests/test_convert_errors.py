@@ -137,7 +137,9 @@ def test_dropout_stands_between_layers_of_torch() -> None:
     weights |= {f"weight_ih_l{n}": ones(16, 4) for n in (1, 2)}
     net, params = convert.from_torch(weights, dropout=0.3)
     assert [type(layer).__name__ for layer in net.layers] == ["LSTM", "Dropout", "LSTM", "Dropout", "LSTM"]
-    assert params[1] == () and convert.to_torch(net, params).keys() == weights.keys()
+    back = convert.to_torch(net, params)
+    assert params[1] == () and back.keys() == weights.keys()
+    assert np.all(back["bias_ih_l1"] == 2.0) and not np.any(back["bias_hh_l1"])  # two ones, that add
     state = net.initial_state(params, (2,))
     bitwise(convert.state_from_torch(convert.state_to_torch(state), net), state)
 

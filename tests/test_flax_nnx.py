@@ -106,7 +106,7 @@ def test_a_training_step_is_the_functional_one() -> None:
 
 def test_plain_jax_over_a_split_module() -> None:
     """Where flax's own, whose carry draws from a generator, raises."""
-    model = rnn(jlstm.Stack((LSTM(H), jlstm.Residual(LSTM(H)), jlstm.Dense(2))))
+    model = rnn(jlstm.Bidirectional(LSTM(H)))
     graph, state = nnx.split(model)
     grads = jax.jit(jax.grad(lambda state: nnx.merge(graph, state)(X).sum()))(state)
     want = jax.jit(jax.grad(lambda p: jlstm.unroll(model.net, p, X, return_sequences=True)[1].sum()))(model.arrays())
@@ -133,7 +133,7 @@ def test_noise_ids_and_files(tmp_path: Path) -> None:
     bitwise(loud, want)
     bitwise(model(ids, rngs=nnx.Rngs(dropout=3).dropout), want)
     assert jnp.any(quiet != loud)
-    bitwise(model(ids, initial_carry=model.initialize_carry((B,))), quiet)
+    bitwise(model(ids, initial_carry=model.initial_state((B,))), quiet)
     jlstm.save(tmp_path / "model.safetensors", model.net, model.arrays())
     net, params = jlstm.load(tmp_path / "model.safetensors")
     bitwise(jlstm.unroll(net, params, ids, return_sequences=True)[1], quiet)
