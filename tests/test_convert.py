@@ -3,12 +3,12 @@
 import functools
 from typing import Any
 
+import frameworks
 import jax
 import jax.numpy as jnp
 import numpy as np
-import peers
 import pytest
-from peers import LENGTHS, PEERS, B, D, T
+from frameworks import LENGTHS, PEERS, B, D, T
 from small import bitwise
 
 import jlstm
@@ -18,7 +18,7 @@ TOLERANCE = dict(rtol=1e-5, atol=1e-5)
 
 @pytest.fixture(autouse=True)
 def settings():
-    with peers.settings():
+    with frameworks.settings():
         yield
 
 
@@ -33,7 +33,7 @@ def ours(net: Any, params: Any, x: Any, state: Any, of_y: Any, of_state: Any) ->
     return y, end, dx
 
 
-def agree(peer: peers.Peer, model: Any, net: Any, params: Any) -> Any:
+def agree(peer: frameworks.Peer, model: Any, net: Any, params: Any) -> Any:
     """Outputs, final state and input gradient of the model are ours, from a random state; gives theirs."""
     rng = np.random.default_rng(1)
 
@@ -56,11 +56,11 @@ def agree(peer: peers.Peer, model: Any, net: Any, params: Any) -> Any:
 @pytest.mark.parametrize("name", PEERS)
 def test_the_same_function_there_and_here(name: str) -> None:
     peer = PEERS[name]
-    peers.need(*peer.needs)
-    mine = peers.params(peer.net)
+    frameworks.need(*peer.needs)
+    mine = frameworks.params(peer.net)
 
     # Theirs to ours: every array random, the second bias of torch and ONNX too.
-    model = peer.load(peers.random(peer.write(peer.net, mine), 2))
+    model = peer.load(frameworks.random(peer.write(peer.net, mine), 2))
     net, params = peer.read(peer.weights(model))
     assert net == peer.net
     before = agree(peer, model, net, params)
@@ -84,8 +84,8 @@ def test_the_same_function_there_and_here(name: str) -> None:
 def test_narrow_weights_keep_their_dtype(name: str, dtype: str) -> None:
     peer = PEERS[name]
     if name.startswith("onnx"):
-        peers.need("onnx")
-    net, params = peer.net, jax.tree.map(lambda a: a.astype(dtype), peers.params(peer.net))
+        frameworks.need("onnx")
+    net, params = peer.net, jax.tree.map(lambda a: a.astype(dtype), frameworks.params(peer.net))
     weights = peer.write(net, params)
     if not name.startswith("onnx"):
         assert {str(leaf.dtype) for leaf in jax.tree.leaves(weights)} == {dtype}
@@ -99,7 +99,7 @@ def test_narrow_weights_keep_their_dtype(name: str, dtype: str) -> None:
 
 
 def test_torch_tensors_of_any_dtype() -> None:
-    peers.need("torch")
+    frameworks.need("torch")
     import torch
 
     for dtype in (torch.float16, torch.bfloat16, torch.float32):
@@ -111,7 +111,7 @@ def test_torch_tensors_of_any_dtype() -> None:
 
 
 def test_activations_of_keras_are_ours() -> None:
-    peers.need("keras")
+    frameworks.need("keras")
     import keras
 
     from jlstm.cells import gates
@@ -127,7 +127,7 @@ def test_activations_of_keras_are_ours() -> None:
 
 def test_keras_going_backwards() -> None:
     """`go_backwards` gives what it processed first first; `reverse` keeps the order of the input."""
-    peers.need("keras")
+    frameworks.need("keras")
     import keras
 
     layer = keras.layers.LSTM(4, go_backwards=True, return_sequences=True)

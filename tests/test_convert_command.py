@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import frameworks
 import jax
 import numpy as np
-import peers
 import pytest
 import safetensors.numpy
 from small import bitwise
@@ -17,14 +17,14 @@ import jlstm
 from jlstm import LSTM, Bidirectional, convert
 from jlstm.convert.__main__ import main
 
-NET = LSTM(peers.H)
+NET = LSTM(frameworks.H)
 
 
 @pytest.fixture
 def saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The parameters in ours.safetensors, in the directory that the test runs in."""
     monkeypatch.chdir(tmp_path)
-    params = jax.tree.map(jax.numpy.asarray, peers.params(NET))
+    params = jax.tree.map(jax.numpy.asarray, frameworks.params(NET))
     jlstm.save("ours.safetensors", NET, params)
     return params
 
@@ -46,7 +46,7 @@ def run(*arguments: str) -> None:
     ],
 )
 def test_there_and_back(saved: Any, needs: str, there: str, to: list[str], back: list[str]) -> None:
-    peers.need(needs)
+    frameworks.need(needs)
     run("ours.safetensors", there, *to)
     run(there, "back.safetensors", *back)
     net, params = jlstm.load("back.safetensors")
@@ -59,7 +59,7 @@ def test_there_and_back(saved: Any, needs: str, there: str, to: list[str], back:
 
 def test_torch_checkpoints(saved: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """Nested, of bfloat16, of the old format; and one with code in it is refused."""
-    peers.need("torch")
+    frameworks.need("torch")
     import torch
 
     lstm = torch.nn.LSTM(3, 4, bidirectional=True).bfloat16()
@@ -124,7 +124,7 @@ def test_what_cannot_be_read_or_written(saved: Any, capsys: pytest.CaptureFixtur
 
 
 def test_what_is_no_onnx_model(saved: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    peers.need("onnx")
+    frameworks.need("onnx")
     Path("text.onnx").write_text("not a model")
     assert main(["text.onnx", "--describe"]) == 2
     assert "text.onnx: expected an ONNX model, got another file" in one_line(capsys)
@@ -132,5 +132,5 @@ def test_what_is_no_onnx_model(saved: Any, capsys: pytest.CaptureFixture[str]) -
 
 def test_as_a_command(saved: Any) -> None:
     command = [sys.executable, "-m", "jlstm.convert", "ours.safetensors", "--describe"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env={"PYTHONPATH": str(peers.ROOT)})
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env={"PYTHONPATH": str(frameworks.ROOT)})
     assert done.stdout.splitlines()[0] == str(NET)

@@ -4,11 +4,11 @@ import subprocess
 import sys
 from typing import Any
 
+import frameworks
 import jax
 import numpy as np
-import peers
 import pytest
-from peers import PEERS, H
+from frameworks import PEERS, H
 from small import bitwise
 
 import jlstm
@@ -101,7 +101,7 @@ def test_what_is_no_array() -> None:
         message(error, ("bias_hh_l0", words), "from_torch: ")
     net = LSTM(H)
     with pytest.raises(TypeError, match=r"to_torch: params.w_ih: expected an array with values, got a tracer"):
-        jax.eval_shape(lambda p: convert.to_torch(net, p), peers.params(net))
+        jax.eval_shape(lambda p: convert.to_torch(net, p), frameworks.params(net))
 
 
 def test_a_projection_has_no_cell_yet() -> None:
@@ -113,7 +113,7 @@ def test_a_projection_has_no_cell_yet() -> None:
 def test_keys_beside_the_prefix_are_left_alone(name: str) -> None:
     """A whole model's weights: the module's, beside others of every kind."""
     peer = PEERS[name]
-    params = peers.params(peer.net)
+    params = frameworks.params(peer.net)
     weights = peer.write(peer.net, params)
     others = {"other": ones(2), "count": 3, "name": "x", "encoderlstm": "not below", "nothing": None}
     if name.startswith("keras"):
@@ -164,13 +164,13 @@ TO: list[tuple[str, Any, dict, tuple[str, ...]]] = [
 @pytest.mark.parametrize("who, net, options, words", TO, ids=range(len(TO)))
 def test_what_has_no_place_there(who: str, net: Any, options: dict, words: tuple[str, ...]) -> None:
     with pytest.raises(ValueError) as error:
-        getattr(convert, f"to_{who}")(net, peers.params(net), **options)
+        getattr(convert, f"to_{who}")(net, frameworks.params(net), **options)
     message(error, words, f"to_{who}: ")
 
 
 def test_parameters_of_another_net() -> None:
     with pytest.raises(ValueError, match=r"to_torch: params.w_ih: expected \(3, 4, 4\), got \(3, 4, 5\)"):
-        convert.to_torch(LSTM(4), peers.params(LSTM(5)))
+        convert.to_torch(LSTM(4), frameworks.params(LSTM(5)))
     with pytest.raises(ValueError, match=r"to_keras: net: .*parameters tuple"):
         convert.to_keras(LSTM(4), ())
 
@@ -192,5 +192,5 @@ def test_states_that_do_not_fit() -> None:
 def test_no_framework_is_imported() -> None:
     names = ["torch", "keras", "flax", "haiku", "equinox", "onnx"]
     code = f"import sys, jlstm; jlstm.convert.from_torch; print([name for name in {names} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=peers.ROOT)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=frameworks.ROOT)
     assert done.stdout.strip() == "[]"

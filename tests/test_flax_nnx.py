@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import cases
+import frameworks
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import peers
 import pytest
 from small import bitwise
 
@@ -26,7 +26,7 @@ LENGTHS = np.array([1, 4, 6, 3])
 
 @pytest.fixture(autouse=True)
 def settings() -> Iterator[None]:
-    with peers.settings():
+    with frameworks.settings():
         yield
 
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import frameworks
 import jax
 import numpy as np
 import onnx_models
-import peers
 import pytest
 from small import bitwise
 
@@ -24,8 +24,8 @@ close = dict(rtol=1e-5, atol=1e-5)
 
 @pytest.fixture(autouse=True)
 def settings() -> Iterator[None]:
-    peers.need("onnx", "onnxruntime")
-    with peers.settings():
+    frameworks.need("onnx", "onnxruntime")
+    with frameworks.settings():
         yield
 
 
@@ -53,11 +53,11 @@ WHOLE = Stack(
 @pytest.mark.parametrize("return_sequences", [True, False])
 def test_a_whole_net(return_sequences: bool, tmp_path: Path) -> None:
     """Ragged ids with anything in the padding, from a state of ours; what the state is without one, see below."""
-    params, rng = peers.params(WHOLE), np.random.default_rng(0)
+    params, rng = frameworks.params(WHOLE), np.random.default_rng(0)
     run = session(WHOLE, params, tmp_path, return_sequences=return_sequences)
     ids = np.where(np.arange(T) < LENGTHS[:, None], rng.integers(0, 7, size=(B, T)), 99)
     like = jax.eval_shape(lambda p: WHOLE.initial_state(p, (B,)), params)
-    start = peers.random(like, 1)
+    start = frameworks.random(like, 1)
     got = run(inputs=ids, lengths=LENGTHS, **convert.state_to_onnx(start))
     state, y = jlstm.unroll(WHOLE, params, ids, state=start, lengths=LENGTHS, return_sequences=return_sequences)
     np.testing.assert_allclose(got["outputs"], y, **close)
@@ -67,7 +67,7 @@ def test_a_whole_net(return_sequences: bool, tmp_path: Path) -> None:
 
 def test_ids_out_of_range_give_nan(tmp_path: Path) -> None:
     net, ids = Stack((Embed(7, D), Dense(2))), np.array([[0, 6, 7, -1, 99]])
-    params = peers.params(net)
+    params = frameworks.params(net)
     _, y = jlstm.unroll(net, params, ids, lengths=np.array([4]), return_sequences=True)
     got = session(net, params, tmp_path, return_sequences=True)(inputs=ids, lengths=np.array([4], np.int32))
     np.testing.assert_array_equal(np.isnan(y[0, :, 0]), [False, False, True, True, False])
@@ -76,7 +76,7 @@ def test_ids_out_of_range_give_nan(tmp_path: Path) -> None:
 
 def test_one_step_at_a_time(tmp_path: Path) -> None:
     net = Stack((LSTM(H), Residual(LSTM(H, learn_initial_state=True)), Dense(2)))
-    params, x = peers.params(net), np.random.default_rng(1).normal(size=(B, T, D)).astype("float32")
+    params, x = frameworks.params(net), np.random.default_rng(1).normal(size=(B, T, D)).astype("float32")
     run = session(net, params, tmp_path)
     feeds, outputs = {}, []
     for t in range(T):
@@ -95,7 +95,7 @@ def test_nets_of_lstms_come_back(tmp_path: Path) -> None:
         (Stack((Bidirectional(ODD, learned), learned)), {}),
         (Stack((Bidirectional(LSTM(H), merge="mean"), Bidirectional(learned, merge="mean"))), {"merge": "mean"}),
     ):
-        params = peers.params(net)
+        params = frameworks.params(net)
         convert.to_onnx(net, params, tmp_path / "net.onnx")
         back, its = convert.from_onnx(str(tmp_path / "net.onnx"), **options)
         if net.layers[0] == Bidirectional(ODD, learned):  # a node has a bias, and an initial state, for both or none
@@ -175,7 +175,7 @@ def test_the_batch_first_layout() -> None:
 @pytest.mark.slow  # torch's exporter
 def test_a_model_that_torch_wrote(tmp_path: Path) -> None:
     """Zeros as an initial state, by ConstantOfShape and Slice; Transpose and Reshape between two layers."""
-    peers.need("torch")
+    frameworks.need("torch")
     import torch
 
     lstm = torch.nn.LSTM(D, H, 2, bidirectional=True)
@@ -251,7 +251,7 @@ def test_something_between_two_layers(tmp_path: Path) -> None:
         (Bidirectional(LSTM(H), merge="sum"), {}, r"got ReduceSum .* Type merge='sum'"),
     ):
         net = Stack((LSTM(H), between, LSTM(H)))
-        convert.to_onnx(net, peers.params(net), tmp_path / "net.onnx")
+        convert.to_onnx(net, frameworks.params(net), tmp_path / "net.onnx")
         with pytest.raises(ValueError, match=message):
             convert.from_onnx(tmp_path / "net.onnx", **options)
 
@@ -269,9 +269,9 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
         ),
     ):
         with pytest.raises(ValueError, match=f"^to_onnx: {message}"):
-            convert.to_onnx(net, peers.params(net), tmp_path / "net.onnx")
+            convert.to_onnx(net, frameworks.params(net), tmp_path / "net.onnx")
     with pytest.raises(ValueError, match=r"to_onnx: params\.w_hh: expected"):
-        params = peers.params(LSTM(H))
+        params = frameworks.params(LSTM(H))
         convert.to_onnx(LSTM(H), params._replace(w_hh=params.w_hh[:2]), tmp_path / "net.onnx")
     assert not list(tmp_path.iterdir())
 
@@ -280,7 +280,7 @@ def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
     for call in (
         lambda: convert.from_onnx("x.onnx"),
-        lambda: convert.to_onnx(LSTM(H), peers.params(LSTM(H)), "x.onnx"),
+        lambda: convert.to_onnx(LSTM(H), frameworks.params(LSTM(H)), "x.onnx"),
     ):
         with pytest.raises(ImportError, match=r'onnx is not installed. Type pip install "jlstm\[onnx\]"\.'):
             call()
