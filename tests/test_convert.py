@@ -53,7 +53,12 @@ def agree(peer: frameworks.Peer, model: Any, net: Any, params: Any) -> Any:
     return theirs
 
 
-@pytest.mark.parametrize("name", PEERS)
+# Rows whose function or whose names another row has too.
+_TWICE = ("linen-OptimizedLSTMCell", "torch-LSTM-no-bias", "equinox-LSTMCell-no-bias")
+_ROWS = [pytest.param(name, marks=pytest.mark.slow) if name in _TWICE else name for name in PEERS]
+
+
+@pytest.mark.parametrize("name", _ROWS)
 def test_the_same_function_there_and_here(name: str) -> None:
     peer = PEERS[name]
     frameworks.need(*peer.needs)
