@@ -1,6 +1,7 @@
 """jlstm: the LSTM for JAX. Pure functions of (params, state, input), one engine for time."""
 
 from jlstm import cells as cells
+from jlstm import convert as convert
 from jlstm import initializers as initializers
 from jlstm.cells import LSTM as LSTM
 from jlstm.cells import LSTMParams as LSTMParams

@@ -71,8 +71,7 @@ def call(where: str, net: Any, params: Any, inputs: jax.Array, given: Any, time_
     context = f"{name} is {letters} = {inputs.shape}."
 
     input_size = inputs.shape[-1] if net.feature_axes else None
-    hint = f"{context} Its parameters come from net.init(key, {input_size})."
-    _tree(where, "params", _abstract_params(net, input_size), params, hint)
+    fit(where, net, params, input_size, context)
     if given.state is not None:
         wanted = jax.eval_shape(lambda p: net.initial_state(p, batch), params)
         _tree(where, "state", wanted, given.state, context)
@@ -90,6 +89,12 @@ def call(where: str, net: Any, params: Any, inputs: jax.Array, given: Any, time_
     _array(where, "t", jnp.asarray(given.t), jnp.integer, "a scalar", (), "")
     if given.key is not None:
         key(where, given.key)
+
+
+def fit(where: str, net: Any, params: Any, input_size: int | None, context: str = "", name: str = "params") -> None:
+    """`params` has the structure and the shapes of what `net.init(key, input_size)` gives."""
+    hint = f"Its parameters come from net.init(key, {input_size})."
+    _tree(where, name, _abstract_params(net, input_size), params, f"{context} {hint}".lstrip())
 
 
 @functools.lru_cache(maxsize=1024)

@@ -118,7 +118,7 @@ def build(node: Any, path: Path, classes: Classes, tensors: Tensors | None = Non
         case {"dtype": str(name), **rest} if tensors is None and not rest and name in DTYPES:
             return DTYPES[name]
         case "array" if tensors is not None:
-            return _to_jax(tensors.pop(".".join(path[1:]) or "params", None), where)
+            return to_jax(tensors.pop(".".join(path[1:]) or "params", None), where)
         case {"list": list(items), **rest} if tensors is not None and not rest:
             return list(each(enumerate(items)).values())
         case {"dict": dict(items), **rest} if tensors is not None and not rest:
@@ -126,7 +126,8 @@ def build(node: Any, path: Path, classes: Classes, tensors: Tensors | None = Non
     raise wrong(where, "a value of a net" if tensors is None else "a tree of arrays", show(node))
 
 
-def _to_jax(array: np.ndarray | None, where: str) -> jax.Array:
+def to_jax(array: np.ndarray | None, where: str) -> jax.Array:
+    """The array as jax's, in its own dtype."""
     if array is None:
         raise wrong(where, "a tensor of this name", "none")
     result = jnp.array(array)

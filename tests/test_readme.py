@@ -48,7 +48,7 @@ def blocks(text: str) -> list[Block]:
 
 PYTHON = [block for block in blocks(README) if block.language == "python"]
 SHELL = [block for block in blocks(README) if block.language == "sh"]
-PEERS = ("flax", "keras", "optax")
+PEERS = ("flax", "keras", "onnxruntime", "optax", "torch")
 
 
 @functools.cache

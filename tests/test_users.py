@@ -38,7 +38,6 @@ def torch_lstm(weights: dict[str, np.ndarray], x: np.ndarray, suffix: str) -> np
 
 
 def test_a_bidirectional_port_from_torch():
-    from_torch = test_readme.program("Weights from torch")["from_torch"]
     rng, (T, B, D, H) = np.random.default_rng(0), (6, 2, 3, 5)
     shapes = {"weight_ih": (4 * H, D), "weight_hh": (4 * H, H), "bias_ih": (4 * H,), "bias_hh": (4 * H,)}
     suffixes = ("l0", "l0_reverse")
@@ -48,12 +47,11 @@ def test_a_bidirectional_port_from_torch():
     x = rng.normal(size=(T, B, D)).astype("float32")
     want = np.concatenate([torch_lstm(weights, x, s) for s in suffixes], axis=-1)
 
-    forward, backward = (from_torch(weights, s) for s in suffixes)
-    net = jlstm.Bidirectional(jlstm.LSTM(H))
-    params = type(net.init(jax.random.key(0), D))(forward, backward)
+    net, params = jlstm.convert.from_torch(weights)
+    assert net == jlstm.Bidirectional(jlstm.LSTM(H))
     _, y = jlstm.unroll(net, params, x, time_major=True, return_sequences=True)
     np.testing.assert_allclose(y, want, atol=1e-5)
-    _, y = oracle.bidirectional(forward, backward, x.swapaxes(0, 1), return_sequences=True)
+    _, y = oracle.bidirectional(*params, x.swapaxes(0, 1), return_sequences=True)
     np.testing.assert_allclose(y.swapaxes(0, 1), want, atol=1e-6)
 
 

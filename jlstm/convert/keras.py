@@ -1,0 +1,139 @@
+"""Keras: `LSTM` and `Bidirectional`. Gates i, f, c, o (c is our g); `[D, 4H]`; one bias; state `[h, c]`.
+
+Keras's `go_backwards` is `unroll(..., reverse=True)`, whose outputs stay in input order: flip them for Keras's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jlstm import checks
+from jlstm.cells import LSTMState
+from jlstm.cells.gates import Activation
+from jlstm.convert import nets
+from jlstm.convert.weights import Layout, Weights, to_numpy
+from jlstm.description import show
+from jlstm.types import ArrayLike, Params, State
+
+LAYOUT = Layout("ifgo")
+_PATH = r"((?:(forward|backward)_[^/]+/)?[^/]*cell[^/]*/)(?:recurrent_kernel|kernel|bias)"
+MERGES = {"concat": "concat", "sum": "sum", "mul": "mul", "ave": "mean", None: "none"}
+"""Keras's `merge_mode` and our `merge`."""
+
+_SAME = "tanh sigmoid relu linear hard_sigmoid hard_tanh softsign softplus elu silu"
+ACTIVATIONS = {name: name for name in _SAME.split()} | {"swish": "silu", None: "linear"}
+"""Keras's names and ours of the same functions. gelu is not among them: Keras's is exact, jax's an approximation."""
+
+
+def from_keras(
+    weights: Sequence[ArrayLike] | Mapping[str, ArrayLike],
+    *,
+    prefix: str = "",
+    activation: Activation | None = "tanh",
+    recurrent_activation: Activation | None = "sigmoid",
+    merge_mode: str | None = "concat",
+) -> tuple[Any, Params]:
+    """`(net, params)` of a Keras LSTM, or of a Bidirectional one.
+
+    weights: the layer's `get_weights()`: kernel `[D, 4H]`, recurrent_kernel `[H, 4H]` and, with `use_bias`, bias
+    `[4H]`; twice that for a Bidirectional. Or a model's `{w.path: w.numpy() for w in model.weights}` with the layer's
+    path as `prefix`; other keys are left alone.   activation, recurrent_activation, merge_mode: the layer's, which
+    weights do not tell.
+
+    Raises ValueError or TypeError, which name the array.
+
+    >>> net, params = from_keras([np.ones(shape, "float32") for shape in ((3, 20), (5, 20), (20,))])
+    >>> net.hidden_size, params.w_ih.shape
+    (5, (3, 4, 5))
+    """
+    options = {
+        "activation": _activation("activation", activation),
+        "gate_activation": _activation("recurrent_activation", recurrent_activation),
+    }
+    if merge_mode not in MERGES:
+        raise checks.problem("from_keras", "merge_mode", "one of " + ", ".join(map(repr, MERGES)), repr(merge_mode))
+    if isinstance(weights, Mapping):
+        found, directions = _by_path(weights, prefix)
+    else:
+        found, directions = _by_position(list(weights), prefix)
+    layer: list[Any] = []
+    for kernel, recurrent, *bias in directions:
+        D, H = layer[0][1].w_ih.shape[::2] if layer else (None, None)
+        p = found.lstm(LAYOUT, kernel, recurrent, *bias, input_size=D, hidden_size=H)
+        layer.append((nets.cell(p, **options), p))
+    return nets.join([layer], merge=MERGES[merge_mode])
+
+
+def _activation(name: str, value: Any) -> Any:
+    """Our name of Keras's; a function of the caller's own comes back as it is."""
+    if not callable(value) and value not in ACTIVATIONS:
+        expected = "a function, or one of " + ", ".join(map(repr, ACTIVATIONS))
+        raise checks.problem("from_keras", name, expected, repr(value))
+    return value if callable(value) else ACTIVATIONS[value]
+
+
+def _by_position(arrays: list[ArrayLike], prefix: str) -> tuple[Weights, list[list[str]]]:
+    """The weights, and the keys of each direction; an array's key is its place in the list."""
+    if prefix:
+        hint = "Give {w.path: w.numpy() for w in model.weights} with it."
+        raise checks.problem("from_keras", "prefix", "'' with a list of arrays", repr(prefix), hint)
+    biased = len(arrays) > 2 and np.ndim(arrays[2]) == 1
+    ways, rest = divmod(len(arrays), 3 if biased else 2)
+    if rest or ways not in (1, 2):
+        expected = "[kernel, recurrent_kernel] and a bias with use_bias, or twice that for a Bidirectional"
+        raise checks.problem("from_keras", "weights", expected, show([np.shape(a) for a in arrays]))
+    keys = [str(n) for n in range(len(arrays))]
+    per = len(keys) // ways
+    return Weights("from_keras", arrays, "", "/", r"\d+"), [keys[:per], keys[per:]][:ways]
+
+
+def _by_path(arrays: Mapping[str, ArrayLike], prefix: str) -> tuple[Weights, list[list[str]]]:
+    """The same from a model's paths."""
+    found = Weights("from_keras", arrays, prefix, "/", _PATH)
+    starts = {match[1]: match[2] for key in found.leaves if (match := re.fullmatch(_PATH, key))}
+    ways = sorted(starts, key=lambda start: starts[start] or "", reverse=True)  # forward before backward
+    if [starts[start] for start in ways] not in ([None], ["forward", "backward"]):
+        expected = "one LSTM, or a forward_ and a backward_ one"
+        raise checks.problem("from_keras", found.start or "weights", expected, show(ways))
+    names = ["kernel", "recurrent_kernel"] + ["bias"] * any(f"{start}bias" in found.leaves for start in ways)
+    return found, [[start + name for name in names] for start in ways]
+
+
+def to_keras(net: Any, params: Params) -> list[np.ndarray]:
+    """The inverse of `from_keras`: what `set_weights` of an LSTM or a Bidirectional takes.
+
+    Activations and the merge are arguments of the layer, not weights. A direction without a bias beside one that has
+    one gets zeros.
+
+    Raises ValueError for a net that is no LSTM or Bidirectional of two, or has a learned initial state.
+    """
+    (layer,) = nets.split("to_keras", net, params, merges=tuple(MERGES.values()))
+    biased = any(p.b is not None for _, p in layer)
+    weights = []
+    for _, p in nets.plain("to_keras", "Keras", layer, activations=True):
+        weights += [LAYOUT.theirs(p.w_ih), LAYOUT.theirs(p.w_hh)]
+        if biased:
+            weights.append(LAYOUT.theirs(np.zeros(p.w_ih.shape[1:], p.w_ih.dtype) if p.b is None else p.b))
+    return weights
+
+
+def state_from_keras(state: Sequence[ArrayLike]) -> State:
+    """`LSTMState` from Keras's `[h, c]`; `BidirectionalState` from a Bidirectional's `[h, c, h, c]`. `[B, H]` each.
+
+    >>> state_from_keras([np.zeros((2, 5), "float32"), np.ones((2, 5), "float32")]).c.shape
+    (2, 5)
+    """
+    arrays = [to_numpy("state_from_keras", f"state[{n}]", a) for n, a in enumerate(state)]
+    if len(arrays) not in (2, 4):
+        raise checks.problem("state_from_keras", "state", "[h, c] or [h, c, h, c]", f"{len(arrays)} arrays")
+    found = [LSTMState(*pair) for pair in zip(arrays[::2], arrays[1::2], strict=True)]
+    return nets.one_layer("state_from_keras", found)
+
+
+def state_to_keras(state: State) -> list[np.ndarray]:
+    """The inverse of `state_from_keras`: what `initial_state` of a Keras layer takes."""
+    return [a for one in nets.states("state_to_keras", state) for a in one]

@@ -1,0 +1,173 @@
+"""Our side of all converters: the nets that other frameworks can say, taken apart and put together."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias
+
+import jax
+import numpy as np
+
+from jlstm import call_checks, checks
+from jlstm.cells import LSTM, LSTMParams, LSTMState
+from jlstm.convert.weights import to_numpy
+from jlstm.description import show, to_jax
+from jlstm.layers import Bidirectional, BidirectionalParams, BidirectionalState, DenseParams, Dropout, Residual, Stack
+from jlstm.types import Params, State
+
+Directions: TypeAlias = Sequence[tuple[LSTM, Any]]
+"""One LSTM, or a forward and a backward one, and their `LSTMParams`: of NumPy arrays, where they were taken apart."""
+
+# What parameters show, what makes none of them any more, and what `plain` looks at.
+_SAID = {"hidden_size", "use_bias", "forget_bias", "w_ih_init", "w_hh_init", "param_dtype", "compute_dtype"}
+_SAID |= {"learn_initial_state", "activation", "gate_activation"}
+
+
+def cell(params: LSTMParams, **options: Any) -> LSTM:
+    """The record that fits the parameters; what they do not tell is in `options`."""
+    return LSTM(
+        params.w_hh.shape[0],
+        use_bias=params.b is not None,
+        learn_initial_state=params.h0 is not None,
+        param_dtype=params.w_ih.dtype,
+        **options,
+    )
+
+
+def join(layers: Sequence[Directions], *, merge: str = "concat", dropout: float = 0.0) -> tuple[Any, Params]:
+    """`(net, params)`: an LSTM, a Bidirectional, or a Stack of many, with dropout between them."""
+    nets: list[tuple[Any, Any]] = []
+    for layer in layers:
+        if nets and dropout:
+            nets.append((Dropout(dropout), ()))
+        (net, params), *backward = layer
+        for other, other_params in backward:
+            net = Bidirectional(net, None if other == net else other, merge=merge)  # type: ignore[arg-type]
+            params = BidirectionalParams(params, other_params)
+        nets.append((net, params))
+    if len(nets) == 1:
+        return nets[0]
+    return Stack(tuple(net for net, _ in nets)), tuple(params for _, params in nets)
+
+
+def split(where: str, net: Any, params: Params, *, merges: Sequence[str] = (), depth: bool = False) -> list[Directions]:
+    """The inverse of `join`: the layers of a net that a framework can say. ValueError for what it cannot.
+
+    merges: what a Bidirectional may do; none allows no Bidirectional.   depth: whether a Stack may be there.
+    """
+    match net, params:
+        case LSTM(), LSTMParams() if type(net) is LSTM:
+            return [[numpy_cell(where, "params", net, params)]]
+        case Bidirectional(merge=merge), BidirectionalParams() if merge in merges:
+            sides = [split(where, side, p) for side, p in zip(net.directions, params, strict=True)]
+            return [[side[0][0] for side in sides]]
+        case Stack(layers=layers), tuple() if depth and len(layers) == len(params):
+            kept = [(net, p) for net, p in zip(layers, params, strict=True) if not isinstance(net, Dropout)]
+            return [layer for net, p in kept for layer in split(where, net, p, merges=merges)]
+    can = "an LSTM" + (", a Bidirectional of two with merge " + " or ".join(merges) if merges else "")
+    can += ", or a Stack of these and Dropout" if depth else ""
+    got = show(net) if not isinstance(net, LSTM) else f"parameters {type(params).__name__}"
+    if isinstance(net, Bidirectional):
+        got = f"a Bidirectional with merge {net.merge!r}, and parameters {type(params).__name__}"
+    raise checks.problem(where, "net", f"{can}, and its parameters", got)
+
+
+def numpy_cell(where: str, name: str, net: Any, params: LSTMParams) -> tuple[LSTM, Any]:
+    """An LSTM and its parameters, checked, as NumPy arrays."""
+    named = params._asdict().items()
+    arrays = LSTMParams._make(
+        None if leaf is None else to_numpy(where, f"{name}.{field}", leaf) for field, leaf in named
+    )
+    call_checks.fit(where, net, arrays, arrays.w_ih.shape[0], name=name)
+    return net, arrays
+
+
+def plain(where: str, framework: str, directions: Directions, *, activations: bool = False) -> Directions:
+    """The directions, refused where `framework` has no place for an option of theirs."""
+    for net, params in directions:
+        for field in dataclasses.fields(net):
+            if field.name not in _SAID and (value := getattr(net, field.name)) != field.default:
+                raise checks.problem(where, field.name, f"{field.default!r}, for {framework} has none", show(value))
+        if params.h0 is not None or params.c0 is not None:
+            hint = "Give it initial_state(params, batch_shape) at the call."
+            raise checks.problem(where, "learn_initial_state", f"False, for {framework} has none", True, hint)
+        fixed = {"activation": "tanh", "gate_activation": "sigmoid"}
+        for option, name in ({} if activations else fixed).items():
+            if (value := getattr(net, option)) != name:
+                raise checks.problem(where, option, f"{name!r}, for {framework} has no other", show(value))
+    return directions
+
+
+def leaves(params: Params) -> list[Any]:
+    return jax.tree.leaves(params)
+
+
+def input_size(where: str, net: Any, params: Params) -> int | None:
+    """D, as the parameters show it; None for a net that takes ids."""
+    if net.feature_axes == 0:
+        return None
+    match net, params:
+        case Stack(layers=layers), tuple():
+            sizes = (input_size(where, layer, p) for layer, p in zip(layers, params, strict=False))
+            return next((size for size in sizes if size), None)
+        case Residual(layer=layer), _:
+            return input_size(where, layer, params)
+        case Bidirectional(forward=forward), BidirectionalParams():
+            return input_size(where, forward, params.forward)
+        case _, LSTMParams():
+            return params.w_ih.shape[0]
+        case _, DenseParams():
+            return params.w.shape[0]
+    return None
+
+
+# ---- states
+
+
+def layers_of(where: str, state: State) -> list[list[Any]]:
+    """The states of all LSTMs of a net, layer by layer, forward before backward, as NumPy arrays."""
+    if isinstance(state, LSTMState):
+        return [[LSTMState(*(to_numpy(where, f"state.{name}", a) for name, a in zip("hc", state, strict=True)))]]
+    if isinstance(state, BidirectionalState):
+        return [[one for side in state for one in states(where, side)]]
+    if isinstance(state, tuple):
+        return [layer for part in state for layer in layers_of(where, part)]
+    raise checks.problem(where, "state", "LSTMState, or a tuple of states", show(state), kind=TypeError)
+
+
+def states(where: str, state: State) -> list[Any]:
+    """The same in one list."""
+    return [one for layer in layers_of(where, state) for one in layer]
+
+
+def fill(where: str, net: Any, found: Iterator[LSTMState]) -> State:
+    """The inverse of `states`: a state of the net's structure from the LSTMs' own, one after another."""
+    match net:
+        case None | LSTM():
+            if (state := next(found, None)) is None:
+                raise checks.problem(where, "state", f"a state for each LSTM of {show(net)}", "fewer")
+            return LSTMState(*(to_jax(np.asarray(a), f"{where}: state") for a in state))
+        case Bidirectional():
+            return BidirectionalState(*(fill(where, side, found) for side in net.directions))
+        case Stack():
+            return tuple(fill(where, layer, found) for layer in net.layers)
+        case Residual():
+            return fill(where, net.layer, found)
+        case _ if not checks.is_cell(net) and not net.recurrent:
+            return ()
+    raise checks.problem(where, "net", "LSTMs, and layers around them", show(net))
+
+
+def fill_all(where: str, net: Any, found: Sequence[LSTMState]) -> State:
+    """`fill`, and nothing left over."""
+    rest = iter(found)
+    state = fill(where, net, rest)
+    if left := len(list(rest)):
+        raise checks.problem(where, "state", f"states for {show(net)}", f"{left} more")
+    return state
+
+
+def one_layer(where: str, found: Sequence[LSTMState]) -> State:
+    """The state of an LSTM, or of a Bidirectional from two."""
+    return fill_all(where, None if len(found) < 2 else Bidirectional(LSTM(1)), found)

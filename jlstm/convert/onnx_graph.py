@@ -1,0 +1,253 @@
+"""A net as an ONNX model: `to_onnx`. Time leads inside the graph, since runtimes know layout 0 of the operator best."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+
+from jlstm import call_checks, checks
+from jlstm.cells import LSTM
+from jlstm.convert import nets
+from jlstm.convert.weights import Layout, to_numpy
+from jlstm.description import show
+from jlstm.engine import is_recurrent
+from jlstm.layers import Bidirectional, Dense, Dropout, Embed, Residual, Stack
+from jlstm.types import Params
+
+LAYOUT = Layout("iofg", transposed=True)
+OPSET = 22  # the first whose LSTM takes bfloat16
+
+# Our activations that the LSTM operator has: its name and parameters.
+ACTIVATIONS: dict[str, tuple[str, dict[str, float]]] = {
+    "tanh": ("Tanh", {}),
+    "sigmoid": ("Sigmoid", {}),
+    "relu": ("Relu", {}),
+    "softsign": ("Softsign", {}),
+    "softplus": ("Softplus", {}),
+    "elu": ("Elu", {"alpha": 1.0}),
+    "hard_sigmoid": ("HardSigmoid", {"alpha": 1 / 6, "beta": 0.5}),
+}
+MERGES = {"sum": "ReduceSum", "mul": "ReduceProd", "mean": "ReduceMean"}
+_DENSE: dict[str, tuple[str, dict[str, Any]]] = {
+    **ACTIVATIONS,
+    "linear": ("Identity", {}),
+    "gelu": ("Gelu", {"approximate": "tanh"}),
+}
+
+
+def require(where: str) -> Any:
+    """The package onnx."""
+    try:
+        import onnx
+        import onnx.helper
+        import onnx.numpy_helper
+    except ImportError:
+        raise ImportError(f'{where}: onnx is not installed. Type pip install "jlstm[onnx]".') from None
+    return onnx
+
+
+def to_onnx(net: Any, params: Params, path: str | os.PathLike[str], *, return_sequences: bool = False) -> None:
+    """Write a net of `Embed`, `LSTM`, `Bidirectional`, `Residual`, `Dropout`, `Dense` in `Stack`s as an ONNX model.
+
+    inputs: `[batch, time, D]` of the parameters' dtype, or int64 ids `[batch, time]`; any batch and time.
+    lengths: int32 `[batch]`, may be left out.   initial_h.n, initial_c.n: `[directions, batch, H]` of the LSTM or
+    Bidirectional number n, from 0, in the order of the net; may be left out: then it is the initial state.
+    outputs: `[batch, time, K]` with `return_sequences`, `[batch, K]` without, as `unroll` gives them.
+    final_h.n, final_c.n: the state after the last valid step, to be handed in again.
+
+    Dropout is left out, as without a key. All is computed in the parameters' dtype, which has to be one.
+
+    Raises ImportError without the package `onnx`; ValueError for what the operator cannot say: another layer or
+    cell, an activation that it lacks, a Bidirectional of other than two LSTMs of one size.
+    """
+    onnx = require("to_onnx")
+    checks.net("to_onnx", net)
+    graph = _Writer(onnx, net, params)
+    y = graph.write(net, params, "params", graph.start, return_sequences, at_last=False)
+    graph.finish(y, net.output_size(graph.input_size), return_sequences)
+    inputs = [graph.info(name, *value) for name, value in graph.inputs.items()]
+    outputs = [graph.info(name, *value) for name, value in graph.outputs.items()]
+    whole = onnx.helper.make_graph(graph.nodes, "jlstm", inputs, outputs, list(graph.constants.values()))
+    model = onnx.helper.make_model(
+        whole, producer_name="jlstm", opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=10
+    )
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, os.fspath(path))
+
+
+class _Writer:
+    """The graph while it is written. Every method adds nodes and gives back the name of their result."""
+
+    def __init__(self, onnx: Any, net: Any, params: Params) -> None:
+        self.onnx, self.nodes, self.constants, self.layers = onnx, [], {}, 0
+        self.input_size = nets.input_size("to_onnx", net, params)
+        call_checks.fit("to_onnx", net, params, self.input_size)
+        leaves = [to_numpy("to_onnx", "params", leaf) for leaf in nets.leaves(params)]
+        dtypes = {leaf.dtype for leaf in leaves}
+        if len(dtypes) != 1:
+            raise checks.problem("to_onnx", "params", "arrays of one dtype", show(sorted(map(str, dtypes))))
+        (self.dtype,) = dtypes
+        # name -> (shape, dtype)
+        feature = [] if self.input_size is None else [self.input_size]
+        self.inputs: dict[str, tuple[list[Any], Any]] = {
+            "inputs": (["batch", "time", *feature], self.dtype if feature else np.dtype("int64")),
+            "lengths": (["batch_or_1"], np.dtype("int32")),
+        }
+        self.outputs: dict[str, tuple[list[Any], Any]] = {}
+        self.constants["lengths"] = onnx.numpy_helper.from_array(np.array([2**31 - 1], np.int32), "lengths")
+        self._lengths()
+        x = self.node("Transpose", "inputs", perm=[1, 0, 2] if feature else [1, 0])
+        steps = self.valid if feature else self.node("Squeeze", self.valid, self.constant([2]))
+        self.start = self.node("Where", steps, x, self.constant(0, self.inputs["inputs"][1]))
+
+    def info(self, name: str, shape: list[Any], dtype: Any) -> Any:
+        return self.onnx.helper.make_tensor_value_info(name, self.onnx.helper.np_dtype_to_tensor_dtype(dtype), shape)
+
+    def node(self, op: str, *inputs: str, outputs: int | tuple[str, ...] = 1, **attributes: Any) -> Any:
+        names = tuple(f"{op}_{len(self.nodes)}.{n}" for n in range(outputs)) if isinstance(outputs, int) else outputs
+        name = f"{op}_{len(self.nodes)}"
+        self.nodes.append(self.onnx.helper.make_node(op, list(inputs), list(names), name=name, **attributes))
+        return names[0] if len(names) == 1 else names
+
+    def constant(self, value: Any, dtype: Any = np.int64, name: str = "") -> str:
+        name = name or f"constant_{len(self.constants)}"
+        self.constants[name] = self.onnx.numpy_helper.from_array(np.asarray(value, dtype), name)
+        return name
+
+    def _lengths(self) -> None:
+        """lengths int32 `[batch]` in [0, T], valid bool `[T, batch, 1]`, some bool `[batch, 1]`: a row has a step."""
+        T, self.batch = (self.node("Shape", "inputs", start=n, end=n + 1) for n in (1, 0))
+        T = self.node("Cast", T, to=self.onnx.TensorProto.INT32)
+        zero = self.constant([0], np.int32)
+        self.lengths = self.node("Expand", self.node("Max", self.node("Min", "lengths", T), zero), self.batch)
+        scalars = [self.constant(0, np.int32), self.node("Squeeze", T), self.constant(1, np.int32)]
+        self.t = self.node("Unsqueeze", self.node("Range", *scalars), self.constant([1, 2]))
+        self.rows = self.node("Unsqueeze", self.lengths, self.constant([1]))
+        self.valid = self.node("Less", self.t, self.rows)
+        self.some = self.node("Greater", self.rows, zero)
+
+    def blank(self, y: str, at_last: bool) -> str:
+        """0 where there is no valid step, as in `Run.blank_invalid`."""
+        return self.node("Where", self.some if at_last else self.valid, y, self.constant(0, self.dtype))
+
+    def last(self, x: str) -> str:
+        """The last valid step's, as in `Run.pick`."""
+        before = self.node("Sub", self.rows, self.constant([1], np.int32))
+        kept = self.node("Where", self.node("Equal", self.t, before), x, self.constant(0, self.dtype))
+        return self.node("ReduceSum", kept, self.constant([0]), keepdims=0)
+
+    def write(self, net: Any, params: Params, path: str, x: str, sequences: bool, at_last: bool) -> str:
+        """The nodes of a net; `[time, batch, K]`, or `[batch, K]` with `at_last` or without `sequences`."""
+        match net:
+            case LSTM() if type(net) is LSTM:
+                return self.lstm([nets.numpy_cell("to_onnx", path, net, params)], "concat", x, sequences)
+            case Bidirectional() if [type(side) for side in net.directions] == [LSTM, LSTM] and net.merge != "none":
+                sides = zip(net.directions, params, strict=True)
+                cells: Any = [nets.numpy_cell("to_onnx", f"{path}.{n}", side, p) for n, (side, p) in enumerate(sides)]
+                if cells[0][0].hidden_size == cells[1][0].hidden_size:
+                    return self.lstm(cells, net.merge, x, sequences)
+            case Residual():
+                y = self.write(net.layer, params, path, x, sequences, at_last)
+                at_last, straight = at_last or not sequences, x if sequences or at_last else self.last(x)
+                return self.blank(self.node("Add", straight, y), at_last)
+            case Stack():
+                last = max((n for n, layer in enumerate(net.layers) if is_recurrent(layer)), default=0)
+                for n, (layer, p) in enumerate(zip(net.layers, params, strict=True)):
+                    full, behind = sequences or n < last, at_last or (not sequences and n > last)
+                    x = self.write(layer, p, f"{path}.{n}", x, full, behind)
+                return x
+            case Embed() | Dense() | Dropout():
+                if isinstance(net, Embed):
+                    x = self.embed(net, params, x)
+                x = x if sequences or at_last else self.last(x)
+                x = self.dense(net, params, x) if isinstance(net, Dense) else x
+                return x if isinstance(net, Dropout) else self.blank(x, at_last or not sequences)
+        expected = (
+            "LSTM, Bidirectional of two LSTMs of one size with one output, Residual, Stack, Dense, Dropout, Embed"
+        )
+        raise checks.problem("to_onnx", path.replace("params", "net", 1), expected, show(net))
+
+    def embed(self, net: Embed, params: Any, ids: str) -> str:
+        """Ids out of range give NaN, as ours do; the operator would count negative ones from the end."""
+        inside = self.node("Less", ids, self.constant(net.vocabulary))
+        inside = self.node("And", inside, self.node("GreaterOrEqual", ids, self.constant(0)))
+        rows = self.node("Where", inside, ids, self.constant(0))
+        rows = self.node("Gather", self.constant(params.w, self.dtype), rows)
+        return self.node(
+            "Where", self.node("Unsqueeze", inside, self.constant([2])), rows, self.constant(np.nan, self.dtype)
+        )
+
+    def dense(self, net: Any, params: Any, x: str) -> str:
+        checks.choice("to_onnx", "activation", net.activation, tuple(_DENSE))
+        y = self.node("MatMul", x, self.constant(params.w, self.dtype))
+        y = y if params.b is None else self.node("Add", y, self.constant(params.b, self.dtype))
+        op, attributes = _DENSE[net.activation]
+        return self.node(op, y, **attributes)
+
+    def lstm(self, cells: nets.Directions, merge: str, x: str, sequences: bool) -> str:
+        """One LSTM node, of one direction or of two."""
+        n, ways, H = self.layers, len(cells), cells[0][0].hidden_size
+        self.layers += 1
+        arrays = {"W": [LAYOUT.theirs(p.w_ih) for _, p in cells], "R": [LAYOUT.theirs(p.w_hh) for _, p in cells]}
+        if any(p.b is not None for _, p in cells):
+            biases = [np.zeros(p.w_ih.shape[1:], self.dtype) if p.b is None else p.b for _, p in cells]
+            arrays["B"] = [np.concatenate([LAYOUT.theirs(b), np.zeros(4 * H, self.dtype)]) for b in biases]
+        given = [self.constant(np.stack(a), self.dtype, f"{key}.{n}") for key, a in arrays.items()]
+        shape = self.node("Concat", self.constant([ways]), self.batch, self.constant([H]), axis=0)
+        start = []
+        for key, vectors in {"h": [p.h0 for _, p in cells], "c": [p.c0 for _, p in cells]}.items():
+            name = f"initial_{key}.{n}"
+            rows = [np.zeros(H, self.dtype) if v is None else v for v in vectors]
+            self.constant(np.stack(rows)[:, None], self.dtype, name)
+            self.inputs[name] = ([ways, "batch_or_1", H], self.dtype)
+            self.outputs[f"final_{key}.{n}"] = ([ways, "batch", H], self.dtype)
+            start.append(self.node("Expand", name, shape))
+        options = self.activations([cell for cell, _ in cells])
+        bias = given[2] if len(given) > 2 else ""
+        Y, *end = self.node(
+            "LSTM",
+            x,
+            *given[:2],
+            bias,
+            self.lengths,
+            *start,
+            outputs=3,
+            hidden_size=H,
+            direction=_WAYS[ways],
+            **options,
+        )
+        # The operator gives 0 for the state of a row without a step.
+        end = [self.node("Where", self.some, a, b) for a, b in zip(end, start, strict=True)]
+        for key, value in zip("hc", end, strict=True):
+            self.node("Identity", value, outputs=(f"final_{key}.{n}",))
+        axis = 1 if sequences else 0
+        y = Y if sequences else self.blank(end[0], at_last=True)
+        if ways == 1:
+            return self.node("Squeeze", y, self.constant([axis]))
+        if merge != "concat":
+            return self.node(MERGES[merge], y, self.constant([axis]), keepdims=0)
+        y = self.node("Transpose", y, perm=[0, 2, 1, 3] if sequences else [1, 0, 2])
+        return self.node("Reshape", y, self.constant([0, 0, 2 * H] if sequences else [0, 2 * H]))
+
+    def activations(self, cells: list[LSTM]) -> dict[str, Any]:
+        """The attributes that name the activations, f of the gates, g of the candidate, h of the cell."""
+        names = [name for cell in cells for name in (cell.gate_activation, cell.activation, cell.activation)]
+        found = [ACTIVATIONS[checks.choice("to_onnx", "activation", name, tuple(ACTIVATIONS))] for name in names]
+        attributes: dict[str, Any] = {"activations": [op for op, _ in found]}
+        for key in ("alpha", "beta"):
+            if values := [parameters[key] for _, parameters in found if key in parameters]:
+                attributes[f"activation_{key}"] = values
+        return attributes
+
+    def finish(self, y: str, size: int, sequences: bool) -> None:
+        if sequences:
+            self.node("Transpose", y, perm=[1, 0, 2], outputs=("outputs",))
+        else:
+            self.node("Identity", y, outputs=("outputs",))
+        time = ["time"] if sequences else []
+        self.outputs = {"outputs": (["batch", *time, size], self.dtype), **self.outputs}
+
+
+_WAYS = {1: "forward", 2: "bidirectional"}

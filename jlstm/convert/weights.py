@@ -1,0 +1,139 @@
+"""A framework's side of all converters: its arrays by key, and how it lays out the weights of one LSTM."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from jlstm import checks
+from jlstm.cells import LSTMParams
+from jlstm.description import show, to_jax
+from jlstm.types import GATES
+
+
+class Layout(NamedTuple):
+    """How a framework lays out the weights of one LSTM.
+
+    gates: its order, in the letters of `GATES`.   transposed: weights are `[4H, D]` rather than `[D, 4H]`.
+    """
+
+    gates: str
+    transposed: bool = False
+
+    def ours(self, w: np.ndarray) -> np.ndarray:
+        """`[D, 4, H]` of a weight, `[4, H]` of a bias."""
+        w = w.T if self.transposed else w
+        w = w.reshape(*w.shape[:-1], len(GATES), w.shape[-1] // len(GATES))
+        return w[..., [self.gates.index(gate) for gate in GATES], :]
+
+    def expected(self, letter: str, rows: int | None, H: int | None) -> tuple[str, list[int | None]]:
+        """The letters and the shape of a weight with these rows, as `Weights.take` wants them."""
+        letters, shape = [letter, "4H"], [rows, None if H is None else 4 * H]
+        if self.transposed:
+            letters, shape = letters[::-1], shape[::-1]
+        return f"[{', '.join(letters)}]", shape
+
+    def theirs(self, w: Any) -> np.ndarray:
+        """The inverse of `ours`."""
+        w = w[..., [GATES.index(gate) for gate in self.gates], :]
+        w = w.reshape(*w.shape[:-2], w.shape[-2] * w.shape[-1])
+        return np.ascontiguousarray(w.T if self.transposed else w)
+
+
+def add(*biases: np.ndarray) -> np.ndarray:
+    """The sum in the dtype of the biases, rounded once."""
+    wide = [b.astype(np.promote_types(b.dtype, np.float32)) for b in biases]
+    return np.sum(wide, axis=0, dtype=wide[0].dtype).astype(biases[0].dtype)
+
+
+def flatten(tree: Any, separator: str, path: str = "") -> Iterator[tuple[str, Any]]:
+    """`(key, leaf)` of nested mappings, sequences and dataclasses (an Equinox module is one); None has no leaf."""
+    if isinstance(tree, Mapping):
+        items = [(str(key), value) for key, value in tree.items()]
+    elif isinstance(tree, list | tuple):
+        items = [(str(n), value) for n, value in enumerate(tree)]
+    elif dataclasses.is_dataclass(tree) and not isinstance(tree, type):
+        items = [(field.name, getattr(tree, field.name)) for field in dataclasses.fields(tree)]
+    elif tree is None:
+        return
+    else:
+        yield path, tree
+        return
+    for key, value in items:
+        yield from flatten(value, separator, path + separator + key if path else key)
+
+
+def to_numpy(where: str, name: str, value: Any) -> Any:
+    """A floating array of NumPy's, jax's, torch's or flax's as one of NumPy's, in its dtype."""
+    if hasattr(value, "detach"):  # a torch tensor, of which NumPy knows no bfloat16; float32 holds all of its values
+        value = value.detach().cpu()
+        value = value.float().numpy().astype(jnp.bfloat16) if "bfloat16" in str(value.dtype) else value.numpy()
+    if isinstance(value, Tracer) or not hasattr(value, "__array__"):
+        got = "a tracer" if isinstance(value, Tracer) else show(value)
+        raise checks.problem(where, name, "an array with values", got, kind=TypeError)
+    array = np.asarray(value)
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise checks.problem(where, name, "a floating dtype", array.dtype, kind=TypeError)
+    return array
+
+
+class Weights:
+    """A framework's arrays by their keys below `prefix`; every complaint names the key.
+
+    signs: a pattern that the keys of an LSTM match; it tells which prefixes there are.
+    """
+
+    def __init__(self, where: str, tree: Any, prefix: str, separator: str, signs: str) -> None:
+        self.where, prefix = where, prefix.rstrip(separator)
+        self.start = prefix + separator if prefix else ""
+        leaves = dict(flatten(tree, separator))
+        self.leaves = {k.removeprefix(self.start): v for k, v in leaves.items() if k.startswith(self.start)}
+        if any(re.fullmatch(signs, key) for key in self.leaves):
+            return
+        sign = re.compile(f"(?:(?P<prefix>.*?){re.escape(separator)})?(?:{signs})")
+        found = sorted({match["prefix"] or "" for key in leaves if (match := sign.fullmatch(key))})
+        if not found:
+            raise checks.problem(where, "weights", f"keys that match {signs}", show(sorted(leaves)))
+        raise checks.problem(where, "prefix", "one of " + ", ".join(map(repr, found)), repr(prefix))
+
+    def take(self, key: str, letters: str, shape: Sequence[int | None]) -> np.ndarray:
+        """The array at `key`, of this shape; None stands for any size."""
+        sizes = str(tuple(shape)).replace("None", "any")
+        if key not in self.leaves:
+            got = f"none, among {show(sorted(self.leaves))}"
+            raise checks.problem(self.where, self.start + key, f"{letters} = {sizes}", got)
+        array = to_numpy(self.where, self.start + key, self.leaves[key])
+        fits = array.ndim == len(shape) and all(n in (None, m) for n, m in zip(shape, array.shape, strict=True))
+        if not fits or 0 in array.shape:
+            raise checks.problem(self.where, self.start + key, f"{letters} = {sizes}", array.shape)
+        return array
+
+    def lstm(
+        self,
+        layout: Layout,
+        w_ih: str,
+        w_hh: str,
+        *biases: str,
+        input_size: int | None = None,
+        hidden_size: int | None = None,
+    ) -> LSTMParams:
+        """The parameters of one LSTM from the arrays at these keys; the two sizes where they are known already."""
+        square = self.take(w_hh, *layout.expected("H", hidden_size, hidden_size))
+        H = square.shape[1 if layout.transposed else 0]
+        recurrent = self.take(w_hh, *layout.expected("H", H, H))
+        kernel = self.take(w_ih, *layout.expected("D", input_size, H))
+        added = [self.take(key, "[4H]", (4 * H,)) for key in biases]
+        b = layout.ours(add(*added)) if added else None
+        return to_params(self.where, layout.ours(kernel), layout.ours(recurrent), b)
+
+
+def to_params(where: str, *leaves: np.ndarray | None) -> LSTMParams:
+    """`LSTMParams` of w_ih, w_hh, b and, where they are, h0 and c0, as jax's arrays."""
+    arrays = [None if leaf is None else to_jax(leaf, f"{where}: weights") for leaf in leaves]
+    return LSTMParams._make([*arrays, *[None] * (len(LSTMParams._fields) - len(arrays))])

@@ -1,0 +1,70 @@
+"""ONNX models, live: written by `to_onnx`, run by onnxruntime, differentiated by the ONNX project's own evaluator."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from jlstm import convert
+
+LENGTHS = np.array([5, 1, 3], np.int32)  # of the ragged input that every peer runs on
+
+
+def write(net: Any, params: Any) -> Any:
+    import onnx
+
+    with tempfile.TemporaryDirectory() as folder:
+        convert.to_onnx(net, params, folder + "/net.onnx", return_sequences=True)
+        return onnx.load(folder + "/net.onnx")
+
+
+def session(model: Any) -> Callable[..., dict[str, Any]]:
+    """A function of named inputs, by onnxruntime."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # it warns of inputs that may be left out
+    run = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
+    names = [output.name for output in run.get_outputs()]
+    return lambda **feeds: dict(zip(names, run.run(None, feeds), strict=True))
+
+
+def run(model: Any, x: Any, state: Any, of_y: Any, of_state: Any) -> Any:
+    """Outputs by onnxruntime; the gradient by central differences of the ONNX project's own float64 evaluator."""
+    end = session(model)(inputs=x, lengths=LENGTHS, **state)
+    f, dx = float64_evaluator(model), np.zeros(x.shape)
+    for row, length in enumerate(LENGTHS):  # it ignores sequence_lens
+        here = {name: a[:, row : row + 1].astype("float64") for name, a in state.items()}
+        of = {name.replace("initial", "final"): a[:, row : row + 1] for name, a in of_state.items()}
+        of["outputs"] = of_y[row : row + 1, :length]
+
+        def loss(x: Any, here: Any = here, of: Any = of) -> float:
+            end = f(inputs=x[None], **here)
+            return sum(np.vdot(end[name], weight) for name, weight in of.items())
+
+        at = x[row, :length].astype("float64")
+        for index in np.ndindex(length, x.shape[-1]):
+            step = np.zeros(at.shape)
+            step[index] = 1e-5
+            dx[(row, *index)] = (loss(at + step) - loss(at - step)) / 2e-5
+    return end.pop("outputs"), end, dx
+
+
+def float64_evaluator(model: Any) -> Callable[..., dict[str, Any]]:
+    import onnx
+    from onnx.reference import ReferenceEvaluator
+
+    wide = onnx.ModelProto()
+    wide.CopyFrom(model)
+    for array in wide.graph.initializer:
+        if array.data_type == onnx.TensorProto.FLOAT:
+            value = onnx.numpy_helper.to_array(array).astype("float64")
+            array.CopyFrom(onnx.numpy_helper.from_array(value, array.name))
+    for value in [*wide.graph.input, *wide.graph.output]:
+        if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT:
+            value.type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
+    evaluator = ReferenceEvaluator(wide)
+    return lambda **feeds: dict(zip(evaluator.output_names, evaluator.run(None, feeds), strict=True))
