@@ -87,7 +87,7 @@ def plain(where: str, framework: str, directions: Directions, *, activations: bo
     """The directions, refused where `framework` has no place for an option of theirs."""
     for net, params in directions:
         for field in dataclasses.fields(net):
-            if field.name not in _SAID and (value := getattr(net, field.name)) != field.default:
+            if field.init and field.name not in _SAID and (value := getattr(net, field.name)) != field.default:
                 raise checks.problem(where, field.name, f"{field.default!r}, for {framework} has none", show(value))
         if params.h0 is not None or params.c0 is not None:
             hint = "Give it initial_state(params, batch_shape) at the call."
