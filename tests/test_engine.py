@@ -146,21 +146,3 @@ def test_edges():
                 cell, params, x[:, part], state=state, resets=RAGGED["resets"][:, part], **options
             )
         equal((state, jnp.concatenate([parts[0], parts[4]], 1)), whole, 1e-6)
-
-
-def test_truncation_is_a_loop_over_chunks(x64):
-    cell, params = lstm()
-    x = inputs(cell)
-
-    def loop(params):
-        state, total = None, 0.0
-        for t in range(0, T, 3):
-            state = jax.lax.stop_gradient(state)
-            state, y = jlstm.unroll(cell, params, x[:, t : t + 3], state=state, return_sequences=True)
-            total += jnp.sum(jnp.sin(y))
-        return total
-
-    def whole(params):
-        return jnp.sum(jnp.sin(jlstm.unroll(cell, params, x, truncate_every=3, return_sequences=True)[1]))
-
-    equal(jax.grad(whole)(params), jax.grad(loop)(params))

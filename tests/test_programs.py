@@ -12,13 +12,15 @@ from small import B, D, H, T, equal, inputs, lstm, value
 
 import jlstm
 
+NAME = r'([\w.]+|"[^"]*")'  # of a function; a lambda's has quotes
+
 
 def dots_in_loops(text: str) -> int:
     """Matmuls of the StableHLO's while loops, calls followed."""
-    functions = dict(re.findall(r"func\.func \w+ @([\w.]+)\(.*?\n(.*?)\n  }", text, re.DOTALL))
+    functions = dict(re.findall(rf"func\.func \w+ @{NAME}\(.*?\n(.*?)\n  }}", text, re.DOTALL))
 
     def count(body: str) -> int:
-        called = sum(count(functions[name]) for name in re.findall(r"call @([\w.]+)\(", body))
+        called = sum(count(functions[name]) for name in re.findall(rf"call @{NAME}\(", body))
         return len(re.findall(r"dot_general", body)) + called
 
     total = 0
@@ -30,10 +32,23 @@ def dots_in_loops(text: str) -> int:
     return total
 
 
+def test_the_counter_counts():
+    """A lambda called twice in a loop, one dot of the loop's own, and one outside."""
+    inner = jax.jit(lambda x: x @ x)
+
+    def program(x):
+        return jax.lax.scan(lambda x, _: (inner(inner(x)) @ x, None), x @ x, length=3)[0]
+
+    assert dots_in_loops(jax.jit(program).lower(jnp.ones((2, 2))).as_text()) == 3
+
+
+LAYERS = jlstm.Stack((jlstm.Bidirectional(jlstm.LSTM(H)), jlstm.LSTM(H), jlstm.Dense(2)))
+
+
 @pytest.mark.parametrize(
     "net, recurrent",
-    [(jlstm.LSTM(H), 1), (sketches.LSTMP(), 2), (sketches.OldGRU(), 2)],
-    ids=["LSTM", "LSTMP", "OldGRU"],
+    [(jlstm.LSTM(H), 1), (sketches.LSTMP(), 2), (sketches.OldGRU(), 2), (LAYERS, 3)],
+    ids=["LSTM", "LSTMP", "OldGRU", "layers"],
 )
 def test_no_weight_gradient_in_the_loop(net, recurrent):
     """Dots in the gradient's loops: one forward, one backward for each recurrent weight; on "scan" there are more."""
@@ -129,6 +144,44 @@ def test_dtypes(x64, wide):
         assert jlstm.unroll(named, params, x)[1].dtype == wide and named != cell
 
 
+STEPPED = [
+    (jlstm.LSTM(H), "float32"),
+    (jlstm.LSTM(H, param_dtype="bfloat16"), "bfloat16"),
+    (jlstm.LSTM(H, compute_dtype="bfloat16"), "float32"),
+    (jlstm.LSTM(H, param_dtype="float16", compute_dtype="float32"), "float32"),
+    (jlstm.Stack((jlstm.LSTM(H, compute_dtype="bfloat16"), jlstm.Residual(jlstm.LSTM(H)), jlstm.Dense(2))), "float32"),
+]
+
+
+@pytest.mark.parametrize("net, dtype", STEPPED)
+def test_a_scan_of_ones_own_keeps_the_state(net, dtype):
+    """`step` gives back the dtypes of `initial_state`, gradients have those of what they are of; nothing is run."""
+
+    def last(params, x):
+        state = net.initial_state(params, (B,))
+        end, y = jax.lax.scan(lambda state, x: jlstm.step(net, params, state, x), state, x)
+        assert jax.tree.map(lambda a: (a.shape, a.dtype), end) == jax.tree.map(lambda a: (a.shape, a.dtype), state)
+        return jnp.sum(y.astype("float32"))
+
+    params = jax.eval_shape(lambda key: net.init(key, D), jax.random.key(0))
+    args = params, jax.ShapeDtypeStruct((T, B, D), dtype)
+    grads = jax.eval_shape(jax.grad(last, (0, 1)), *args)
+    assert jax.tree.map(lambda a: (a.shape, a.dtype), grads) == jax.tree.map(lambda a: (a.shape, a.dtype), args)
+
+
+def test_the_environment_chooses(monkeypatch):
+    """JLSTM_BACKEND is what `backend` is where it is not given."""
+    cell, params = lstm("float32")
+
+    def program(backend):
+        return jax.jit(jax.grad(value(cell, backend))).lower(params, inputs(cell, "float32"), None).as_text()
+
+    scan, hoisted = program("scan"), program("hoisted")
+    assert program(None) == hoisted != scan
+    monkeypatch.setenv("JLSTM_BACKEND", "scan")
+    assert program(None) == scan and program("hoisted") == hoisted
+
+
 def test_second_call_does_not_trace():
     traced = []
 
@@ -146,6 +199,27 @@ def test_second_call_does_not_trace():
         count = len(traced)
         call(Counting(), params, x)
         assert count and len(traced) == count
+
+    def net():
+        return jlstm.Stack((jlstm.Bidirectional(jlstm.LSTM(H)), jlstm.LSTM(H), jlstm.Dropout(0.5)))
+
+    def calls():
+        jlstm.unroll(net(), p, x, lengths=np.full(B, 2), key=jax.random.key(0))
+        jlstm.trace(jlstm.LSTM(H), p[0].forward, x)
+        jlstm.step(jlstm.LSTM(H), p[0].forward, None, x[:, 0], t=3)
+
+    p, events = net().init(jax.random.key(0), D), []
+    calls()
+
+    def listen(name, seconds, **_):
+        events.append(name)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    calls()
+    assert not [name for name in events if "/compile/" in name]
+    jlstm.unroll(net(), p, x[:1])
+    jax.monitoring.unregister_event_duration_listener(listen)
+    assert [name for name in events if "/compile/" in name]  # it would be seen
     assert jlstm.LSTM(3) == jlstm.LSTM(3, activation=jnp.tanh, param_dtype=jnp.float32)
     assert hash(jlstm.LSTM(3)) == hash(jlstm.LSTM(3, activation=jnp.tanh, param_dtype=jnp.float32))
 

@@ -1,0 +1,121 @@
+"""Derivatives of the default backend: every mode of both orders, under vmap, and truncated ones."""
+
+import functools
+import itertools
+
+import cases
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import sketches
+from small import RAGGED, B, D, T, equal, inputs
+
+import jlstm
+
+H = cases.H
+
+
+def dot(a, b):
+    return sum(jax.tree.leaves(jax.tree.map(lambda a, b: jnp.sum(a * b), a, b)))
+
+
+def total(end, y):
+    """A scalar of everything that an unroll returns."""
+    return sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves((end, y)))
+
+
+@pytest.mark.parametrize("cell", [jlstm.LSTM(2, learn_initial_state=True), sketches.LSTMP()], ids=["LSTM", "LSTMP"])
+def test_every_mode_of_both_orders(x64, cell):
+    """Forward, reverse, and each over each are one number: the finite difference. The Hessian is the ordinary scan's.
+
+    One program; `check_grads`, which is slow, compiles many.
+    """
+    rng, options = np.random.default_rng(0), {name: value[1:3, ...] for name, value in RAGGED.items()}
+    params = cell.init(jax.random.key(0), D)
+    like = params, jnp.ones((2, T, D)), cell.initial_state(params, (2,))
+    args, v, w = (jax.tree.map(lambda a: rng.normal(size=a.shape), like) for _ in range(3))
+
+    def f(*args, backend="hoisted"):
+        params, x, state = args
+        return total(*jlstm.unroll(cell, params, x, state=state, backend=backend, return_sequences=True, **options))
+
+    def forward(f, v):
+        return lambda *args: jax.jvp(f, args, v)[1]
+
+    def reverse(f, v):
+        return lambda *args: dot(jax.grad(f, (0, 1, 2))(*args), v)
+
+    def derivatives(args):
+        first = [mode(f, v)(*args) for mode in (forward, reverse)]
+        second = [outer(inner(f, v), w)(*args) for inner in (forward, reverse) for outer in (forward, reverse)]
+        hessians = [jax.hessian(functools.partial(f, backend=backend), 2)(*args) for backend in cases.BACKENDS]
+        return first, second, hessians
+
+    derivatives, values = (jax.jit(g, compiler_options=cases.quick()) for g in (derivatives, f))
+    first, second, (want, got) = derivatives(args)
+
+    def difference(f, direction, e=1e-4):
+        """Central, of fourth order."""
+        a, b, c, d = (f(jax.tree.map(lambda a, d, n=n: a + n * e * d, args, direction)) for n in (-2, -1, 1, 2))
+        return (a - 8 * b + 8 * c - d) / (12 * e)
+
+    np.testing.assert_allclose(first, [difference(lambda args: values(*args), v)] * 2, rtol=1e-8)
+    np.testing.assert_allclose(second, [difference(lambda args: derivatives(args)[0][1], w)] * 4, rtol=1e-8)
+    equal(got, want)
+
+
+@pytest.mark.parametrize("net", [jlstm.LSTM(H), cases.ROWS["bi-none"]], ids=["LSTM", "Bidirectional"])
+def test_vmap_with_masks(x64, net):
+    """Over examples, lengths, masks and resets among them, over parameters, and over both: values and gradients."""
+    params, x = cases.random_params(np.random.default_rng(0), net), inputs(net)
+    many = jax.tree.map(lambda a: jnp.stack([a, 2 * a, -a]), params)
+
+    def f(params, x, options):
+        return total(*jlstm.unroll(net, params, x, **options))
+
+    @functools.partial(jax.jit, compiler_options=cases.quick())
+    def run(params, many, x, options):
+        grad = jax.value_and_grad(f, (0, 1))
+        each = jax.vmap(grad, (None, 0, 0))
+        return grad(params, x, options), each(params, x, options), jax.vmap(each, (0, None, None))(many, x, options)
+
+    (whole, (d_params, d_x)), each, both = run(params, many, x, RAGGED)
+    equal((jnp.sum(each[0]), jax.tree.map(lambda g: jnp.sum(g, 0), each[1][0]), each[1][1]), (whole, d_params, d_x))
+    equal(jax.tree.map(lambda g: g[0], both), each)
+    equal(jax.tree.map(lambda g: g[2], both), run(jax.tree.map(jnp.negative, params), many, x, RAGGED)[1])
+
+
+@pytest.mark.parametrize("reverse, t", [(False, 0), (False, 2), (True, 2)])
+def test_truncation_is_a_loop_over_chunks(x64, reverse, t):
+    """Chunks between multiples of k = 3 of the position t, a `stop_gradient` on the state from one to the next."""
+    net, k = jlstm.Stack((jlstm.LSTM(H), jlstm.Dropout(0.4), jlstm.Residual(cases.Zoneout(H)))), 3
+    rng = np.random.default_rng(0)
+    params, x, key = cases.random_params(rng, net), inputs(net), jax.random.key(1)
+    state = cases.random_state(rng, net, params, (B,))
+    borders = [0, *[n for n in range(1, T) if (t + n) % k == 0], T]
+    chunks = list(itertools.pairwise(borders))[:: -1 if reverse else 1]
+    assert len(chunks) > 2
+
+    def whole(params, x, state, backend):
+        options = dict(reverse=reverse, t=t, key=key, truncate_every=k, backend=backend, return_sequences=True)
+        return total(*jlstm.unroll(net, params, x, state=state, **options))
+
+    def loop(params, x, state):
+        value = 0.0
+        for n, (start, stop) in enumerate(chunks):
+            options = dict(reverse=reverse, t=t + start, key=key, backend="scan", return_sequences=True)
+            state = jax.lax.stop_gradient(state) if n else state
+            state, y = jlstm.unroll(net, params, x[:, start:stop], state=state, **options)
+            value += jnp.sum(jnp.sin(y))
+        return value + total(state, ())
+
+    @functools.partial(jax.jit, compiler_options=cases.quick())
+    def gradients(*args):
+        both = [functools.partial(whole, backend=backend) for backend in cases.BACKENDS]
+        return [jax.grad(f, (0, 1, 2))(*args) for f in (*both, loop)]
+
+    *both, want = gradients(params, x, state)
+    for got in both:
+        equal(got, want)
+    assert all(np.any(leaf) for leaf in jax.tree.leaves(want))
