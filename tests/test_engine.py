@@ -1,5 +1,8 @@
 """The engine's promises, on the LSTM and on cells that strain the protocol: numbers and gradients."""
 
+import functools
+
+import cases
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,20 +27,23 @@ def test_oracle(x64, batch, ragged, reverse):
     x = reshape(inputs(cell))
     options = {k: reshape(v) for k, v in RAGGED.items()} if ragged else {}
     state = jlstm.LSTMState(*np.random.default_rng(5).normal(size=(2, *batch, H)))
-    for sequences in (False, True):
-        static = dict(reverse=reverse, return_sequences=sequences)
+    statics = [dict(reverse=reverse, return_sequences=sequences) for sequences in (False, True)]
+    wants = [oracle.lstm(params, x, state=state, **static, **options) for static in statics]
+    weights = [[np.random.default_rng(6).normal(size=a.shape) for a in (out, h, c)] for (h, c), out in wants]
+
+    def loss(params, x, state, static, weights):
         end, y = jlstm.unroll(cell, params, x, state=state, **static, **options)
-        (h, c), out = oracle.lstm(params, x, state=state, **static, **options)
-        equal((end.h, end.c, y), (h, c, out))
-        weights = [np.random.default_rng(6).normal(size=a.shape) for a in (out, h, c)]
+        return sum(jnp.sum(a * w) for a, w in zip((y, end.h, end.c), weights, strict=True)), (tuple(end), y)
 
-        def loss(params, x, state, weights=weights, static=static):
-            end, y = jlstm.unroll(cell, params, x, state=state, **static, **options)
-            return sum(jnp.sum(a * w) for a, w in zip((y, end.h, end.c), weights, strict=True))
+    @functools.partial(jax.jit, compiler_options=cases.quick())
+    def run(*args):
+        grad = jax.grad(loss, (0, 1, 2), has_aux=True)
+        return [grad(*args, static, w) for static, w in zip(statics, weights, strict=True)]
 
-        got = jax.jit(jax.grad(loss, (0, 1, 2)))(params, x, state)
-        want = oracle.lstm_gradients(params, x, *weights, state=state, **static, **options)
-        equal(jax.tree.leaves(got), jax.tree.leaves(want), 1e-10)
+    for (grads, got), want, static, w in zip(run(params, x, state), wants, statics, weights, strict=True):
+        equal(got, want)
+        want_grads = oracle.lstm_gradients(params, x, *w, state=state, **static, **options)
+        equal(jax.tree.leaves(grads), jax.tree.leaves(want_grads), 1e-10)
 
 
 OPTIONS = [
@@ -54,17 +60,21 @@ def test_sketches(x64, net, options):
     params, x = jax.tree.map(lambda a: a.astype("float64"), net.init(jax.random.key(0), D)), inputs(net)
     state = jax.tree.map(lambda a: a + 0.1, net.initial_state(params, (B,)))
     key = jax.random.key(1)
-    results = []
-    for backend in ("scan", "hoisted"):
-        grad = jax.grad(value(net, backend, key=key, **RAGGED, **options), (0, 1, 2))
-        results.append(jax.jit(lambda *a, grad=grad: jax.jvp(grad, a, a))(params, x, state))
-    equal(results[1], results[0])
-    steps, ys = None, []
-    for t in range(T):
-        steps, y = jlstm.step(net, params, steps, x[:, t], reset=RAGGED["resets"][:, t], key=key, t=t)
-        ys.append(y)
-    whole = jlstm.unroll(net, params, x, resets=RAGGED["resets"], key=key, return_sequences=True)
-    equal((steps, jnp.stack(ys, 1)), whole)
+
+    @functools.partial(jax.jit, compiler_options=cases.quick())
+    def run(params, x, state):
+        grads = [jax.grad(value(net, b, key=key, **RAGGED, **options), (0, 1, 2)) for b in cases.BACKENDS]
+        products = [jax.jvp(grad, (params, x, state), (params, x, state)) for grad in grads]
+        steps, ys = None, []
+        for t in range(T):
+            steps, y = jlstm.step(net, params, steps, x[:, t], reset=RAGGED["resets"][:, t], key=key, t=t)
+            ys.append(y)
+        whole = jlstm.unroll(net, params, x, resets=RAGGED["resets"], key=key, return_sequences=True)
+        return products, ((steps, jnp.stack(ys, 1)), whole)
+
+    (scan, hoisted), (stepwise, whole) = run(params, x, state)
+    equal(hoisted, scan)
+    equal(stepwise, whole)
 
 
 @pytest.mark.slow
@@ -100,18 +110,17 @@ def test_transforms(x64):
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("junk", [np.nan, np.inf])
-def test_padding_changes_nothing(junk, reverse):
+def test_padding_changes_nothing(reverse):
     """NaN and Inf at invalid steps, and a NaN state before a reset: outputs, states and gradients, bitwise."""
     cell, params = lstm("float32")
     x = inputs(cell, "float32")
     valid = RAGGED["mask"] & np.asarray(jlstm.sequence_mask(RAGGED["lengths"], T))
-    dirty = np.where(valid[..., None], x, junk).astype("float32")
-    clean = np.where(valid[..., None], x, 0).astype("float32")
+    clean, *dirty = (np.where(valid[..., None], x, junk).astype("float32") for junk in (0, np.nan, np.inf))
     for sequences in (False, True):
         f = value(cell, **RAGGED, reverse=reverse, return_sequences=sequences)
         run = jax.jit(jax.value_and_grad(f, (0, 1, 2)))
-        bitwise(run(params, dirty, None), run(params, clean, None))
+        for x_dirty in dirty:
+            bitwise(run(params, x_dirty, None), run(params, clean, None))
     reset = np.zeros((B, T), bool)
     reset[:, 0] = True
     run = jax.jit(jax.value_and_grad(value(cell, resets=reset), (0, 1)))
