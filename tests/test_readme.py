@@ -120,7 +120,10 @@ def test_named_files_extras_and_modules_exist() -> None:
 def test_named_overrides_are_config_keys() -> None:
     config = pytest.importorskip("experiments.config", exc_type=ImportError)
     lines = [
-        line.split() for block in SHELL for line in block.code.splitlines() if line.startswith("python -m experiments")
+        line.split()
+        for block in SHELL
+        for line in block.code.splitlines()
+        if line.startswith("python -m experiments.run")
     ]
     assert lines
     for _, _, _, path, *rest in lines:
