@@ -87,12 +87,15 @@ class Orthogonal:
         object.__setattr__(self, "scale", checks.number("Orthogonal", "scale", self.scale))
 
     def __call__(self, key: Key, shape: Shape, dtype: jnp.dtype) -> Array:
-        # `orthogonal` takes its leading axes as a batch of matrices; QR has no float16 or bfloat16.
-        gates_lead = (*shape[1:-1], shape[0], shape[-1])
-        wide = jnp.promote_types(dtype, jnp.float32)
         if 0 in shape:
             return jnp.zeros(shape, dtype)
-        return jnp.moveaxis(jax.nn.initializers.orthogonal(self.scale)(key, gates_lead, wide), -2, 0).astype(dtype)
+        # QR has no float16 or bfloat16. jax's initialiser would take a third axis for rows of the same matrix.
+        wide = jnp.promote_types(dtype, jnp.float32)
+        keys = jax.random.split(key, shape[1:-1])
+        draw = jax.nn.initializers.orthogonal(self.scale)
+        for _ in shape[1:-1]:
+            draw = jax.vmap(draw, in_axes=(0, None, None))
+        return jnp.moveaxis(draw(keys, (shape[0], shape[-1]), wide), -2, 0).astype(dtype)
 
 
 def _zeros(where: str, shape: Shape, dtype: jnp.dtype) -> Array:
