@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from experiments.schema import TASKS, Config
+from experiments.schema import Config
+from experiments.task_schema import TASKS
 
 # pydantic's words -> a line that reads on from "expected".
 PLAINER = (

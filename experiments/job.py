@@ -56,7 +56,7 @@ def _finish(directory: RunDirectory, task: tasks.Task, params: Any, held_out: fl
     path, config = directory.path, directory.config
     title = f"{name}, {config.model.cell} {config.model.hidden_size}, seed {config.train.seed}"
     jlstm.save(path / "model.safetensors", task.net, params)
-    sample = task.sample(params, jax.random.fold_in(jax.random.key(config.train.seed), 2))
+    sample = task.findings(params, jax.random.fold_in(jax.random.key(config.train.seed), 2)).text
     if sample is not None:
         (path / "sample.txt").write_text(sample, encoding="utf-8")
     plot.learning_curve(

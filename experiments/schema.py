@@ -6,31 +6,9 @@ import hashlib
 from typing import Annotated, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-
-class Table(BaseModel):
-    """A table of the file: no unknown key, no silent conversion, no later change."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Adding(Table):
-    """The adding problem; `length` is T, `held_out` counts test sequences."""
-
-    name: Literal["adding"]
-    length: Annotated[int, Field(ge=2)] = 200
-    held_out: PositiveInt = 2048
-
-
-class CharLM(Table):
-    """A language model of bytes; `length` is T of one batch, `sample_length` the bytes that it writes in the end."""
-
-    name: Literal["char_lm"]
-    length: PositiveInt = 100
-    embed_size: PositiveInt = 64
-    sample_length: PositiveInt = 600
-    temperature: PositiveFloat = 0.7
+from experiments.task_schema import Table, Task
 
 
 class Model(Table):
@@ -69,13 +47,10 @@ class Data(Table):
     path: str = ""
 
 
-TASKS: dict[str, type[Table]] = {"adding": Adding, "char_lm": CharLM}
-
-
 class Config(Table):
     """One run, whole."""
 
-    task: Annotated[Adding | CharLM, Field(discriminator="name")]
+    task: Annotated[Task, Field(discriminator="name")]
     model: Model = Model()
     train: Train = Train()
     run: Run = Run()

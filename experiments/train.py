@@ -84,6 +84,7 @@ def train(config: Config, task: Task, run: RunDirectory, progress: Progress) -> 
     settings = config.train
     state, step = run.restore(start(config, task))
     call, key = make_call(config, task), jax.random.fold_in(jax.random.key(settings.seed), 1)
+    evaluate = jax.jit(task.evaluate)
     progress.begin(step, settings.steps)
     value = None
     while step < settings.steps:
@@ -103,11 +104,11 @@ def train(config: Config, task: Task, run: RunDirectory, progress: Progress) -> 
         run.log(step=step, loss=float(losses.mean()), steps_per_second=count / (time.perf_counter() - began))
         progress.advance(step, float(losses.mean()), quiet=step == due)
         if step == due:
-            value = task.evaluate(state.params)
+            value = float(evaluate(state.params, task.held_out))
             if not np.isfinite(value):
                 raise DivergedError(f"the {task.measure} on held-out data is {value} at step {step}. Type --overwrite.")
             run.log(step=step, held_out=value)
             progress.evaluated(step, value)
             run.keep(state, step)
     # Resumed behind its last step, a run has nothing left to do but this.
-    return state.params, task.evaluate(state.params) if value is None else value
+    return state.params, float(evaluate(state.params, task.held_out)) if value is None else value

@@ -184,9 +184,9 @@ def test_evaluation_is_the_mean_over_the_whole_test_set() -> None:
     got = config.load(ADDING, [*TINY, "task.held_out=300"]).config
     task = tasks.make(got)
     params = train.start(got, task).params
-    x, target = task.test_set
+    x, target = task.held_out
     error = jlstm.unroll(task.net, params, x)[1][:, 0] - target
-    np.testing.assert_allclose(task.evaluate(params), jnp.mean(error**2), rtol=1e-5)
+    np.testing.assert_allclose(task.evaluate(params, task.held_out), jnp.mean(error**2), rtol=1e-5)
 
 
 def test_a_short_call_takes_its_own_steps_and_no_more() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import config, schema
+from experiments import config, schema, task_schema
 from experiments.run import CONFIGS, main
 
 ADDING = str(CONFIGS / "adding.toml")
@@ -129,7 +129,7 @@ def test_extends_lays_a_file_over_another_and_overrides_over_both(tmp_path: Path
     path = write(tmp_path / "sub" / "variant.toml", "extends = '../base.toml'\n[train]\nsteps = 20\n")
     request = config.load(path, ["train.learning_rate=1e-1", "model.forget_bias=chrono", "run.dir=/a b"])
     got = request.config
-    assert isinstance(got.task, schema.Adding)
+    assert isinstance(got.task, task_schema.Adding)
     assert (got.task.length, got.train.steps, got.train.seed, got.train.learning_rate) == (50, 20, 3, 0.1)
     assert (got.model.forget_bias, got.run.dir, request.name) == ("chrono", "/a b", "variant")
     assert schema.Config.model_validate(tomllib.loads(got.toml())) == got

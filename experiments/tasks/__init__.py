@@ -7,15 +7,20 @@ from typing import Any, Protocol
 import jax
 
 import jlstm
-from experiments.schema import Adding, CharLM, Config
+from experiments import task_schema as schema
+from experiments.schema import Config
 from experiments.tasks import adding, char_lm
+from experiments.tasks.findings import Example, Findings
 
 Array = jax.Array
 PyTree = Any
 
 
 class Task(Protocol):
-    """One task, made from a config by `make`."""
+    """One task, made from a config by `make`.
+
+    `init`, `carry`, `loss` and `evaluate` are pure functions of arrays: a sweep maps them over its members.
+    """
 
     @property
     def net(self) -> jlstm.Layer:
@@ -23,13 +28,23 @@ class Task(Protocol):
         ...
 
     @property
+    def loss_name(self) -> str:
+        """What `loss` is, with its unit, for axes: `cross entropy [nats]`. Equal to `measure [unit]` where it is it."""
+        ...
+
+    @property
     def measure(self) -> str:
-        """What loss and evaluation count, for axes and tables: `mean squared error`."""
+        """What `evaluate` counts, for axes and tables: `mean squared error`."""
         ...
 
     @property
     def unit(self) -> str:
         """The unit of `measure`."""
+        ...
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether a greater `measure` is the better one."""
         ...
 
     @property
@@ -45,6 +60,16 @@ class Task(Protocol):
     @property
     def data(self) -> PyTree:
         """The arrays that `loss` reads; they live on the device and are handed to every call."""
+        ...
+
+    @property
+    def held_out(self) -> PyTree:
+        """The arrays that `evaluate` reads while training, to choose by."""
+        ...
+
+    @property
+    def test(self) -> PyTree | None:
+        """The arrays that `evaluate` reads once, in the end, for the result; None: `held_out` is the test."""
         ...
 
     @property
@@ -65,25 +90,32 @@ class Task(Protocol):
         ...
 
     def loss(self, params: PyTree, carry: PyTree, data: PyTree, step: Array, key: Array) -> tuple[Array, PyTree]:
-        """The loss of training step `step`, in the unit of `measure`, and the next carry. `key` is this step's."""
+        """The loss of training step `step` and the next carry. `key` is this step's: batches are made from it."""
         ...
 
-    def evaluate(self, params: PyTree) -> float:
-        """The measure on held-out data, all of it."""
+    def evaluate(self, params: PyTree, data: PyTree) -> Array:
+        """The measure, a scalar, on `held_out` or `test`."""
         ...
 
     def baselines(self) -> dict[str, float]:
-        """What others reach on the same held-out data."""
+        """What others reach on the data of the result, in the unit of `measure`."""
         ...
 
-    def sample(self, params: PyTree, key: Array) -> str | None:
-        """Something that the trained net writes, if it writes."""
+    def findings(self, params: PyTree, key: Array) -> Findings:
+        """What else a trained net shows, once, in the end."""
         ...
+
+    def example(self) -> Example:
+        """One sequence to look at, through the net's gates."""
+        ...
+
+
+TASKS: dict[type[schema.Table], Any] = {
+    schema.Adding: adding.AddingTask,
+    schema.CharLM: char_lm.CharLMTask,
+}
 
 
 def make(config: Config) -> Task:
     """The task that [task] names. Reads its data; UsageError where that cannot be read."""
-    if isinstance(config.task, Adding):
-        return adding.AddingTask(config, config.task)
-    assert isinstance(config.task, CharLM)
-    return char_lm.CharLMTask(config, config.task)
+    return TASKS[type(config.task)](config, config.task)

@@ -7,15 +7,18 @@ to T steps.
 
 from __future__ import annotations
 
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import jlstm
 from experiments.model import build
-from experiments.schema import Adding, Config
+from experiments.schema import Config
+from experiments.task_schema import Adding
+from experiments.tasks.findings import Example, Findings
 
 Array = jax.Array
 
@@ -35,11 +38,14 @@ def batch(key: Array, batch_size: int, length: int) -> tuple[Array, Array]:
 class AddingTask:
     """`experiments.tasks.Task`; batches are made on the device, inside the training step."""
 
+    loss_name = "mean squared error [squared units of the sum]"
     measure = "mean squared error"
     unit = "squared units of the sum"
+    higher_is_better = False
     log_scale = True
     sequences = False
     data = None
+    test = None
 
     def __init__(self, config: Config, task: Adding) -> None:
         self.task, self.batch_size, self.dropout = task, config.train.batch_size, config.model.dropout
@@ -62,24 +68,24 @@ class AddingTask:
         return jnp.mean((y[:, 0] - target) ** 2), None  # y is [B, 1]: [B, 1] - [B] would be [B, B]
 
     @cached_property
-    def test_set(self) -> tuple[Array, Array]:
+    def held_out(self) -> tuple[Array, Array]:
         """x `[held_out, T, 2]` and targets `[held_out]`."""
         return jax.jit(batch, static_argnums=(1, 2))(jax.random.key(TEST_SEED), self.task.held_out, self.task.length)
 
-    @cached_property
-    def _mean_squared_error(self) -> Any:
-        def squared_error(params: Any, example: tuple[Array, Array]) -> Array:
+    def evaluate(self, params: Any, data: tuple[Array, Array]) -> Array:
+        def squared_error(example: tuple[Array, Array]) -> Array:
             x, target = example
             return (jlstm.unroll(self.net, params, x)[1][0] - target) ** 2
 
         # In batches: the gates of all the test sequences at once would take a gigabyte.
-        return jax.jit(lambda params, xs: jnp.mean(jax.lax.map(partial(squared_error, params), xs, batch_size=256)))
-
-    def evaluate(self, params: Any) -> float:
-        return float(self._mean_squared_error(params, self.test_set))
+        return jnp.mean(jax.lax.map(squared_error, data, batch_size=256))
 
     def baselines(self) -> dict[str, float]:
-        return {"always 1": float(jnp.mean((1.0 - self.test_set[1]) ** 2))}
+        return {"always 1": float(jnp.mean((1.0 - self.held_out[1]) ** 2))}
 
-    def sample(self, params: Any, key: Array) -> None:
-        return None
+    def findings(self, params: Any, key: Array) -> Findings:
+        return Findings()
+
+    def example(self) -> Example:
+        x = np.asarray(self.held_out[0][0])
+        return Example(x, {"number": x[:, 0], "mark": x[:, 1]})

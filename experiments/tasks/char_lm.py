@@ -8,6 +8,7 @@ that never occurs in the training text is coded as `unknown` and then as one of 
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -19,7 +20,9 @@ import jlstm
 from experiments import corpus, ngrams
 from experiments.config import UsageError
 from experiments.model import build
-from experiments.schema import CharLM, Config
+from experiments.schema import Config
+from experiments.task_schema import CharLM
+from experiments.tasks.findings import Example, Findings
 
 Array = jax.Array
 
@@ -49,10 +52,13 @@ def windows(a: np.ndarray, length: int) -> np.ndarray:
 class CharLMTask:
     """`experiments.tasks.Task`; the text is an array on the device."""
 
+    loss_name = "bits per character [bit / byte]"
     measure = "bits per character"
     unit = "bit / byte"
+    higher_is_better = False
     log_scale = False
     sequences = True
+    test = None
 
     def __init__(self, config: Config, task: CharLM) -> None:
         self.task, self.batch_size, self.dropout = task, config.train.batch_size, config.model.dropout
@@ -85,7 +91,6 @@ class CharLMTask:
         self.data = jnp.asarray(windows(inputs, task.length)), jnp.asarray(windows(targets, task.length))
         # Which of the bytes outside the vocabulary: the rest of the code of an unknown byte, in bits.
         self.unknown_bits = math.log2(max(1, 256 - self.unknown))
-        self._evaluate = jax.jit(self._bits)
 
     def batch_shape(self) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((self.batch_size, self.task.length), jnp.int32)
@@ -110,9 +115,15 @@ class CharLMTask:
         logits = jlstm.flatten_time(y)  # [B * T, V]
         return optax.softmax_cross_entropy_with_integer_labels(logits, target.reshape(-1)), state
 
-    def _bits(self, params: Any, data: tuple[Array, Array, Array]) -> Array:
-        """The total cost of held-out text; data: inputs, targets, weights, all `[windows, rows, T]`."""
+    @cached_property
+    def held_out(self) -> tuple[Array, Array, Array]:
+        """Inputs, targets and weights of the held-out text, all `[windows, rows, T]`."""
+        ids = self.corpus.encode(self.corpus.held_out)
+        rows = min(EVALUATION_STREAMS, -(-len(ids) // self.task.length))
+        x, target, weight = (jnp.asarray(windows(a, self.task.length)) for a in streams(ids, rows, self.unknown))
+        return x, target, weight
 
+    def evaluate(self, params: Any, data: tuple[Array, Array, Array]) -> Array:
         def window(state: Any, arrays: tuple[Array, Array, Array]) -> tuple[Any, Array]:
             x, target, weight = arrays
             nats, state = self._nats(params, state, x, target)
@@ -120,18 +131,19 @@ class CharLMTask:
             return state, jnp.sum(bits * weight.reshape(-1))
 
         first = self.net.initial_state(params, (data[0].shape[1],))
-        return jnp.sum(jax.lax.scan(window, first, data)[1])
-
-    def evaluate(self, params: Any) -> float:
-        ids = self.corpus.encode(self.corpus.held_out)
-        rows = min(EVALUATION_STREAMS, -(-len(ids) // self.task.length))
-        arrays = (jnp.asarray(windows(a, self.task.length)) for a in streams(ids, rows, self.unknown))
-        return float(self._evaluate(params, tuple(arrays))) / len(ids)
+        return jnp.sum(jax.lax.scan(window, first, data)[1]) / jnp.sum(data[2])
 
     def baselines(self) -> dict[str, float]:
         return ngrams.baselines(self.corpus.train, self.corpus.held_out)
 
-    def sample(self, params: Any, key: Array) -> str:
+    def findings(self, params: Any, key: Array) -> Findings:
+        return Findings(text=self._sample(params, key))
+
+    def example(self) -> Example:
+        ids = np.asarray(self.held_out[1][0, 0])
+        return Example(ids, {}, tuple(self.corpus.decode([i]) for i in ids))
+
+    def _sample(self, params: Any, key: Array) -> str:
         """`sample_length` bytes written by the net from nothing, one `jlstm.step` each."""
 
         def write(carry: tuple[Any, Array], key: Array) -> tuple[tuple[Any, Array], Array]:
