@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from experiments import sweep
 from experiments.schema import Config
 from experiments.task_schema import TASKS
 
@@ -43,19 +44,22 @@ def load(path: str, overrides: Sequence[str] = ()) -> Request:
     tables, origins = _read(Path(path), ())
     keys = []
     for text in overrides:
-        table, key, value = _parse_override(text)
+        (table, *inner, key), value = _parse_override(text)
         if not isinstance(tables.setdefault(table, {}), dict):
             continue  # the file has `table = 3`: that is the error to show
-        tables[table][key] = value
-        origins[table, key] = COMMAND_LINE
+        home = tables[table]
+        for name in inner:
+            home = home.setdefault(name, {})
+        home[key] = value
+        origins[table, inner[0] if inner else key] = COMMAND_LINE
         if table not in Config.model_fields:
             origins[table, ""] = COMMAND_LINE
-        keys.append(f"{table}.{key}")
+        keys.append(".".join((table, *inner, key)))
     try:
         config = Config.model_validate(tables)
     except ValidationError as error:
         raise UsageError(*_explain(error, tables, origins, path)) from None
-    problems = _contradictions(config)
+    problems = _contradictions(config) or _check_sweep(config, path)
     if problems:
         raise UsageError(*(f"{path}: {problem}" for problem in problems))
     return Request(config, Path(path).stem, tuple(sorted(set(keys))))
@@ -74,6 +78,23 @@ def _contradictions(config: Config) -> list[str]:
             f"data.path: expected nothing for {config.task.name}, which makes its own data, "
             f"got {_show(config.data.path)}. Leave it out."
         )
+    return found
+
+
+def _check_sweep(config: Config, path: str) -> list[str]:
+    """What is wrong with the lists of [sweep]: every value must be one that the key itself could have."""
+    found = []
+    for name, values in sweep.swept(config).items():
+        if not values or len({_show(value) for value in values}) < len(values):
+            found.append(f"sweep.{name}: expected different values in a list, got {_show(values)}.")
+        for value in values:
+            try:
+                found += _contradictions(sweep.replaced(config, {name: value}))
+            except ValidationError as error:
+                tables = config.model_dump()
+                table, key = name.split(".")
+                tables[table][key] = value
+                found += [f"sweep.{line}" for line in _explain(error, tables, {}, "")]
     return found
 
 
@@ -108,19 +129,19 @@ def _read(path: Path, above: tuple[Path, ...]) -> tuple[dict[str, Any], dict[tup
     return base, {**base_origins, **origins}
 
 
-def _parse_override(text: str) -> tuple[str, str, Any]:
-    """`table.key=value`; the value is TOML, and text that is not TOML is a string."""
+def _parse_override(text: str) -> tuple[list[str], Any]:
+    """`table.key=value`, and `sweep.table.key=[...]`; the value is TOML, and text that is not TOML is a string."""
     left, equals, right = text.partition("=")
-    table, dot, key = left.strip().partition(".")
-    if not (equals and dot and table and key) or "." in key:
+    names = left.strip().split(".")
+    if not (equals and all(names)) or len(names) not in ((2, 3) if names[0] == "sweep" else (2,)):
         homes = [f"{t}.{left}={right or 'value'}" for t in Config.model_fields if left in _fields(t, {})]
         hint = f"Did you mean {homes[0]}?" if homes else "Type for example train.steps=3000."
         raise UsageError(f"{COMMAND_LINE}: expected table.key=value, got {text!r}. {hint}")
     try:
         parsed = tomllib.loads(f"value = {right}")
     except tomllib.TOMLDecodeError:
-        return table, key, right
-    return table, key, parsed["value"] if len(parsed) == 1 else right
+        return names, right
+    return names, parsed["value"] if len(parsed) == 1 else right
 
 
 def _explain(

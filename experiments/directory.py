@@ -1,33 +1,34 @@
 """The run directory: where a run is kept, what it holds, and whether it may start, continue or be replaced.
 
-config.toml  metrics.jsonl  model.safetensors  run.json  *.png, and training_state.safetensors while it is unfinished.
+config.toml  metrics.jsonl  model.safetensors  run.json  *.png  checkpoints/
 """
 
 from __future__ import annotations
 
 import datetime
+import functools
 import hashlib
 import importlib.metadata
 import json
 import os
 import platform
 import re
+import shutil
 import time
-import tomllib
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
-from safetensors import safe_open
-from safetensors.numpy import save_file
 
 import jlstm
 from experiments import device
 from experiments.config import Request, UsageError
-from experiments.schema import Config
+from experiments.schema import NO_NUMBERS, Config
+from experiments.sweep import Setting
 
 ROOT = Path("runs")
+CHECKPOINTS = "checkpoints"
+BEFORE_A_RUN = {"lock", "run.json.tmp"}  # what a process leaves that was killed before it wrote run.json
 LONGEST_NAME = 120  # of 255 that file systems allow, so that the path can be typed and read
 PACKAGES = ("jax", "jaxlib", "numpy", "optax")
 
@@ -40,10 +41,19 @@ def place(request: Request) -> Path:
     tables = config.model_dump()
     settings = []
     for name in request.overridden:
-        table, key = name.split(".")
-        if table != "run" and name != "train.seed":
-            settings.append(f"{name}={tables[table][key]}")
-    return ROOT / request.name / "-".join([*([_safe(",".join(settings))] if settings else []), f"s{config.train.seed}"])
+        table, *keys = name.split(".")
+        if table not in NO_NUMBERS and name not in ("train.seed", "sweep.seeds"):
+            value = functools.reduce(lambda value, key: value[key], keys, tables[table])
+            settings.append(f"{name}={json.dumps(value).replace(' ', '') if isinstance(value, list) else value}")
+    first, seeds = config.train.seed, config.sweep.seeds
+    seed = f"s{first}" if seeds == 1 else f"s{first}-{first + seeds - 1}"
+    return ROOT / request.name / "-".join([*([_safe(",".join(settings))] if settings else []), seed])
+
+
+def place_of(setting: Setting, place: Path) -> Path:
+    """Where one of a sweep's programs is kept, inside the sweep's place; without static keys that place itself."""
+    name = ",".join(f"{key}={value}" for key, value in setting.static.items())
+    return place / _safe(name) if name else place
 
 
 def _safe(text: str) -> str:
@@ -84,30 +94,28 @@ class RunDirectory:
     def _refuse_foreign(self) -> None:
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(f"{self.path}: expected a directory, got a file. Type run.dir=runs/another.")
-        if self.path.exists() and any(self.path.iterdir()) and not (self.path / "run.json").exists():
+        there = {file.name for file in self.path.iterdir()} - BEFORE_A_RUN if self.path.exists() else set()
+        if there and "run.json" not in there:
             raise UsageError(f"{self.path}: expected a run or nothing, got other files. Type run.dir=runs/another.")
 
     def _difference(self) -> str:
         """What the config there says otherwise, the first two keys of it."""
-        there, here = tomllib.loads((self.path / "config.toml").read_text()), self.config.model_dump()
+        there, here = self.record["config"], self.config.model_dump()
         found = [
             f"{table}.{key}: {there.get(table, {}).get(key)!r} there, {here.get(table, {}).get(key)!r} here"
-            for table in sorted({*there, *here} - {"run"})
+            for table in sorted({*there, *here} - {*NO_NUMBERS})
             for key in sorted({*there.get(table, {}), *here.get(table, {})})
             if there.get(table, {}).get(key) != here.get(table, {}).get(key)
         ]
-        return "; ".join(found[:2]) or "its config.toml was changed"
+        return "; ".join(found[:2]) or "its run.json was changed"
 
     def begin(self, facts: dict[str, Any]) -> None:
-        """Makes the directory, or empties it of the last run with overwrite; writes config.toml and run.json."""
+        """Makes the directory, writes run.json and config.toml; with overwrite, empties it of the last run."""
         self.path.mkdir(parents=True, exist_ok=True)
-        if self.overwrite:
-            for file in self.path.iterdir():  # only what a run writes: nobody else's file is deleted
-                if file.suffix in (".png", ".safetensors", ".jsonl") or file.name in ("config.toml", "sample.txt"):
-                    file.unlink()
-        _write(self.path / "config.toml", self.config.toml())
+        # First: a run that is killed from here on is an unfinished one, and no longer the last run's result.
         self.update(
             status="running",
+            config=self.config.model_dump(),
             config_sha256=self.config.sha256(),
             seed=self.config.train.seed,
             device=device.describe(),
@@ -119,61 +127,49 @@ class RunDirectory:
             data=facts,
             started=self.record.get("started") or datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
+        if self.overwrite:
+            for file in self.path.iterdir():  # only what a run writes: nobody else's file is deleted
+                if file.suffix in (".png", ".safetensors", ".jsonl") or file.name == "sample.txt":
+                    file.unlink()
+            shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)
+        _write(self.path / "config.toml", self.config.toml())
 
     def update(self, **entries: Any) -> None:
         """Writes entries into run.json."""
         self.record = {**self.record, **entries}
         _write(self.path / "run.json", json.dumps(self.record, indent=2) + "\n")
 
-    def log(self, **entries: float) -> None:
-        """Appends one line to metrics.jsonl."""
+    def log_members(self, step: int, going: np.ndarray, **columns: Any) -> None:
+        """Appends a line to metrics.jsonl for every member that is `going` `[N]`; a column is `[N]` or one number.
+
+        A single run's lines have no `member`.
+        """
         with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(entries) + "\n")
+            for i in np.flatnonzero(going):
+                values = {name: float(np.broadcast_to(column, going.shape)[i]) for name, column in columns.items()}
+                member = {"member": int(i)} if len(going) > 1 else {}
+                file.write(json.dumps({"step": step, **member, **values}) + "\n")
 
     def metrics(self) -> list[dict[str, float]]:
         """The lines of metrics.jsonl."""
         file = self.path / "metrics.jsonl"
-        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        text = file.read_text() if file.exists() else ""
+        # A process that is killed may leave half a line at the end.
+        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
     def seconds(self) -> float:
         """Wall time spent on this run, the processes before this one included."""
         return self._earlier + time.monotonic() - self._began
 
-    def keep(self, state: Any, step: int) -> None:
-        """Writes all that `restore` needs, in one file, so that a crash leaves the last one whole."""
-        arrays = {name: np.asarray(leaf) for name, leaf in _named(state)}
-        temporary = self.path / "training_state.tmp"
-        save_file(arrays, temporary, metadata={"step": str(step), "seconds": str(self.seconds())})
-        os.replace(temporary, self.path / "training_state.safetensors")
-
-    def restore(self, template: Any) -> tuple[Any, int]:
-        """The state kept last and its step, or (template, 0); metrics written after it are dropped."""
-        file, step = self.path / "training_state.safetensors", 0
-        if file.exists():
-            with safe_open(file, framework="numpy") as stored:
-                step, self._earlier = int(stored.metadata()["step"]), float(stored.metadata()["seconds"])
-                leaves = [jax.numpy.asarray(stored.get_tensor(name)) for name, _ in _named(template)]
-            template = jax.tree.unflatten(jax.tree.structure(template), leaves)
+    def rewind(self, step: int, seconds: float) -> None:
+        """The run goes on from `step`, after `seconds`: the lines written after it are dropped, half a line too."""
+        self._earlier = seconds
         lines = [line for line in self.metrics() if line["step"] <= step]
         _write(self.path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
-        return template, step
-
-    def kept_step(self) -> int:
-        """The step that `restore` would give."""
-        file = self.path / "training_state.safetensors"
-        if not file.exists():
-            return 0
-        with safe_open(file, framework="numpy") as stored:
-            return int(stored.metadata()["step"])
 
     def finish(self, result: dict[str, Any]) -> None:
-        """The run is done: what could continue it goes."""
+        """The run is done."""
         self.update(status="finished", result=result)
-        (self.path / "training_state.safetensors").unlink(missing_ok=True)
-
-
-def _named(tree: Any) -> list[tuple[str, Any]]:
-    return [(jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
 
 
 def _write(file: Path, text: str) -> None:

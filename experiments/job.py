@@ -1,91 +1,136 @@
-"""One run from its config to its files; and the dry run, which computes nothing."""
+"""One config, a run or a sweep, from [tables] to files; and the dry run, which computes nothing."""
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from rich.console import Console
 
 import jlstm
-from experiments import device, plot, report, tasks
+from experiments import compilation, device, loop, report, sweep, table, tasks
+from experiments.checkpoints import Checkpoints
 from experiments.config import Request
-from experiments.directory import RunDirectory, place
+from experiments.directory import CHECKPOINTS, RunDirectory, place, place_of
+from experiments.lock import Lock
 from experiments.schema import Config
-from experiments.train import DivergedError, train
+from experiments.signals import Signals
+from experiments.train import NEVER
 
-DIVERGED, INTERRUPTED = 3, 130
+DONE, DIVERGED = 0, 3
 
 
 def run(request: Request, to: Console, *, resume: bool, overwrite: bool) -> int:
-    """Trains, evaluates, writes the run directory and prints the result; returns the exit code."""
-    path, config = place(request), request.config
-    directory = RunDirectory(path, config, resume=resume, overwrite=overwrite)
+    """Runs every program of the config that is not finished, and prints the result; returns the exit code."""
+    path, settings = place(request), sweep.settings(request.config)
+    # Every refusal comes before any work.
+    directories = [RunDirectory(place_of(s, path), s.config, resume=resume, overwrite=overwrite) for s in settings]
+    compilation.keep(request.config.run.compilation_cache)
+    codes = []
+    with Signals() as signals:
+        for setting, directory in zip(settings, directories, strict=True):
+            codes.append(_run_setting(setting, directory, request.name, to, signals))
+            if codes[-1] not in (DONE, DIVERGED):
+                return codes[-1]
+    if not sweep.is_single(request.config):
+        table.gather([path], to, write=path)
+    return max(codes)
+
+
+def _run_setting(setting: sweep.Setting, directory: RunDirectory, name: str, to: Console, signals: Signals) -> int:
+    """One program: trains, evaluates, and writes its directory."""
+    path, config = directory.path, setting.config
     if directory.result is not None:
         to.print(f"{path}: finished before. Type --overwrite to run it again.", markup=False)
         report.show_result(to, path, directory.record)
-        return 0
-    task = tasks.make(config)
-    to.print(f"device: {device.describe()}", markup=False)
-    if warning := device.warning():
-        to.print(f"warning: {warning}", style="yellow", markup=False)
-    directory.begin(task.facts)
-    try:
-        if "baselines" not in directory.record:
-            directory.update(baselines=task.baselines())
-        with report.Progress(to) as progress:
-            params, held_out = train(config, task, directory, progress)
-        _finish(directory, task, params, held_out, request.name)
-    except DivergedError as error:
-        directory.update(status="failed", reason=str(error))
-        to.print(f"{path}: stopped: {error}", style="red", markup=False)
-        return DIVERGED
-    except KeyboardInterrupt:
-        directory.update(status="interrupted")
-        to.print(f"\n{path}: interrupted. Type --resume to continue at step {directory.kept_step()}.", markup=False)
-        return INTERRUPTED
-    except BaseException as error:
-        directory.update(status="failed", reason=f"{type(error).__name__}: {error}")
-        raise
+        return DONE
+    with ExitStack() as stack:
+        stack.enter_context(Lock(path))
+        task = tasks.make(config)
+        to.print(f"device: {device.describe()}", markup=False)
+        if warning := device.warning():
+            to.print(f"warning: {warning}", style="yellow", markup=False)
+        directory.begin(task.facts)
+        try:
+            if "baselines" not in directory.record:
+                directory.update(baselines=task.baselines())
+            checkpoints = Checkpoints(
+                path / CHECKPOINTS, keep=config.checkpoint.keep, higher_is_better=task.higher_is_better
+            )
+            stack.callback(checkpoints.close)
+            progress = stack.enter_context(report.Progress(to))
+            outcome = loop.train(config, task, setting.members, directory, checkpoints, progress, signals)
+            _finish(directory, setting, task, outcome, name)
+        except loop.DivergedError as error:
+            directory.update(status="failed", reason=str(error))
+            to.print(f"{path}: stopped: {error}", style="red", markup=False)
+            return DIVERGED
+        except loop.SignalError as stop:
+            signal, step = stop.args
+            directory.update(status="interrupted")
+            to.print(f"\n{path}: {signal.name} at step {step}, saved. Type --resume to continue.", markup=False)
+            return 128 + signal
+        except BaseException as error:
+            directory.update(status="failed", reason=f"{type(error).__name__}: {error}")
+            raise
     report.show_result(to, path, directory.record)
-    return 0
+    return DONE
 
 
-def _finish(directory: RunDirectory, task: tasks.Task, params: Any, held_out: float, name: str) -> None:
-    """Everything that is made of the trained net."""
-    path, config = directory.path, directory.config
-    title = f"{name}, {config.model.cell} {config.model.hidden_size}, seed {config.train.seed}"
-    jlstm.save(path / "model.safetensors", task.net, params)
-    sample = task.findings(params, jax.random.fold_in(jax.random.key(config.train.seed), 2)).text
-    if sample is not None:
-        (path / "sample.txt").write_text(sample, encoding="utf-8")
-    plot.learning_curve(
-        path / "learning_curve.png",
-        directory.metrics(),
-        directory.record["baselines"],
-        title=f"{title}: {task.measure} {held_out:.4g} on held-out data",
-        measure=f"{task.measure} [{task.unit}]",
-        log_scale=task.log_scale,
-    )
+def _finish(
+    directory: RunDirectory, setting: sweep.Setting, task: tasks.Task, outcome: loop.Outcome, name: str
+) -> None:
+    """Everything that is made of the trained nets."""
+    rows = []
+    for i, member in enumerate(setting.members):
+        file, at = _model_file(directory.path, i, len(setting.members)), int(outcome.state.diverged_at[i])
+        params = jax.tree.map(lambda leaf, i=i: leaf[i], outcome.state.params)
+        jlstm.save(file, task.net, params)
+        found = task.findings(params, jax.random.fold_in(jax.random.key(member["train.seed"]), 2))
+        if found.text is not None and i == 0:
+            (directory.path / "sample.txt").write_text(found.text, encoding="utf-8")
+        rows.append({
+            **setting.static, **member,
+            "value": float(outcome.values[i]) if np.isfinite(outcome.values[i]) else None,
+            "diverged_at": None if at == NEVER else at,
+            **found.numbers,
+        })  # fmt: skip
     directory.finish({
         "measure": task.measure,
-        "held_out": held_out,
-        "steps": config.train.steps,
+        "unit": task.unit,
+        "higher_is_better": task.higher_is_better,
+        "steps": outcome.step,
         "seconds": round(directory.seconds(), 1),
+        "members": rows,
     })  # fmt: skip
 
 
+def _model_file(path: Path, i: int, n: int) -> Path:
+    return path / ("model.safetensors" if n == 1 else f"model-{i:0{len(str(n - 1))}d}.safetensors")
+
+
 def dry_run(config: Config, to: Console) -> int:
-    """The shapes of batch, parameters and output, and the number of parameters."""
-    task = tasks.make(config)
+    """The shapes of batch, parameters and output, and the number of parameters, of every program."""
+    for setting in sweep.settings(config):
+        for key, value in setting.static.items():
+            to.print(f"{key}: {value}", markup=False)
+        _dry_run(setting, to)
+    return DONE
+
+
+def _dry_run(setting: sweep.Setting, to: Console) -> None:
+    task = tasks.make(setting.config)
     batch, key = task.batch_shape(), jax.eval_shape(lambda: jax.random.key(0))
     params = jax.eval_shape(task.init, key)
     _, output = jax.eval_shape(
         lambda p, x: jlstm.unroll(task.net, p, x, return_sequences=task.sequences), params, batch
     )
-    rows = [("batch", batch), ("output", output)]
+    rows: list[tuple[str, Any]] = [("batch", batch), ("output", output)]
     rows += [(f"params{jax.tree_util.keystr(at)}", leaf) for at, leaf in jax.tree_util.tree_leaves_with_path(params)]
     for name, leaf in rows:
         to.print(f"{name:32}{leaf.dtype.name:10}{leaf.shape}", markup=False)
-    to.print(f"parameters: {sum(leaf.size for leaf in jax.tree.leaves(params)):,}", markup=False)
-    return 0
+    members = f", times {len(setting.members)} members" if len(setting.members) > 1 else ""
+    to.print(f"parameters: {sum(leaf.size for leaf in jax.tree.leaves(params)):,}{members}", markup=False)

@@ -11,7 +11,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from experiments.sweep import TRACED
+
 SECONDS_BETWEEN_LINES = 10.0
+SHOWN = ("train.seed", *TRACED)
 
 
 def console() -> Console:
@@ -76,10 +79,22 @@ class Progress:
 def show_result(to: Console, path: Path, record: dict[str, Any]) -> None:
     """The numbers of a finished run beside the baselines, best first, and where its files are."""
     result = record["result"]
-    rows = {"this run": result["held_out"], **record["baselines"]}
+    unit = result["unit"]
     if (path / "sample.txt").exists():
         to.print(f"\nsample:\n{(path / 'sample.txt').read_text(encoding='utf-8')}", markup=False)
-    to.print(f"\n{result['measure']} on held-out data after {result['steps']} steps, {result['seconds']:.0f} s")
-    for name, value in sorted(rows.items(), key=lambda row: row[1]):
-        to.print(f"  {name:16}{value:10.4f}", style="bold" if name == "this run" else "")
+    to.print(f"\n{result['measure']} [{unit}] after {result['steps']} steps, {result['seconds']:.0f} s", markup=False)
+    ours = {_name(row, len(result["members"])): row["value"] for row in result["members"]}
+    rows = {name: value for name, value in ours.items() if value is not None} | record["baselines"]
+    for name, value in sorted(rows.items(), key=lambda row: row[1], reverse=result["higher_is_better"]):
+        to.print(f"  {name:32}{value:10.4f}", style="bold" if name in ours else "", markup=False)
+    for row in result["members"]:
+        if row["diverged_at"] is not None:
+            to.print(f"  {_name(row, 2):32}diverged at step {row['diverged_at']}", style="red", markup=False)
     to.print(f"{path}: {', '.join(sorted(file.name for file in path.iterdir()))}", markup=False)
+
+
+def _name(row: dict[str, Any], members: int) -> str:
+    """What tells a member from the others: its seed and its values."""
+    if members == 1:
+        return "this run"
+    return ", ".join(f"{key.partition('.')[2]} {value:g}" for key, value in row.items() if key in SHOWN)

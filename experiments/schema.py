@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from experiments.task_schema import Table, Task
 
@@ -23,22 +23,57 @@ class Model(Table):
 
 
 class Train(Table):
-    """Adam under a clipped global norm; `steps_per_call` steps run in one device call, `eval_every` saves as well."""
+    """Adam(W) under a clipped global norm; `steps_per_call` steps run in one device call; `minutes` 0 is no limit."""
 
     steps: PositiveInt = 3000
     batch_size: PositiveInt = 64
     learning_rate: PositiveFloat = 3e-3
     schedule: Literal["constant", "cosine"] = "constant"
-    seed: NonNegativeInt = 0
+    weight_decay: NonNegativeFloat = 0.0
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     clip: PositiveFloat = 1.0
     steps_per_call: PositiveInt = 50
     eval_every: PositiveInt = 250
+    minutes: NonNegativeFloat = 0.0
+
+
+class Sweep(Table):
+    """Runs beside each other: `seeds` from train.seed on, times every combination of the listed values.
+
+    Lists stand under the table they are of: `train.learning_rate = [1e-3, 3e-3]`. `parallel` members run at once in
+    the device call, the others one after the other; 0 picks by the device.
+    """
+
+    seeds: PositiveInt = 1
+    parallel: NonNegativeInt = 0
+    task: dict[str, list[Any]] = Field(default={})
+    model: dict[str, list[Any]] = Field(default={})
+    train: dict[str, list[Any]] = Field(default={})
+    data: dict[str, list[Any]] = Field(default={})
+
+
+class Checkpoint(Table):
+    """A checkpoint every so many steps; the newest `keep` stay, and the best one by the held-out measure."""
+
+    every: PositiveInt = 250
+    keep: PositiveInt = 2
+
+
+class Log(Table):
+    """A line of metrics every so many steps, 0 is every call; `tracker` also gets them: "" (none) or "wandb"."""
+
+    every: NonNegativeInt = 0
+    tracker: str = ""
 
 
 class Run(Table):
-    """Where the run is kept; "" is runs/<config>/<overrides>-s<seed>."""
+    """Where the run is kept; "" is runs/<config>/<overrides>-s<seed>.
+
+    compilation_cache keeps compiled programs for the next process: "" in the user's cache, "off" nowhere.
+    """
 
     dir: str = ""
+    compilation_cache: str = ""
 
 
 class Data(Table):
@@ -48,11 +83,14 @@ class Data(Table):
 
 
 class Config(Table):
-    """One run, whole."""
+    """One run, whole; or, with [sweep], many."""
 
     task: Annotated[Task, Field(discriminator="name")]
     model: Model = Model()
     train: Train = Train()
+    sweep: Sweep = Sweep()
+    checkpoint: Checkpoint = Checkpoint()
+    log: Log = Log()
     run: Run = Run()
     data: Data = Data()
 
@@ -61,5 +99,9 @@ class Config(Table):
         return tomli_w.dumps(self.model_dump())
 
     def sha256(self) -> str:
-        """The hash of all that decides the numbers: everything but [run]."""
-        return hashlib.sha256(tomli_w.dumps(self.model_dump(exclude={"run"})).encode()).hexdigest()
+        """The hash of all that decides the numbers."""
+        return hashlib.sha256(tomli_w.dumps(self.model_dump(exclude=set(NO_NUMBERS))).encode()).hexdigest()
+
+
+# The tables that say where and how often things are written down, and decide no number.
+NO_NUMBERS = ("run", "checkpoint", "log")

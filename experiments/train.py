@@ -1,10 +1,8 @@
-"""The training loop: many optimiser steps in one device call, evaluation, metrics, and the state that resumes a run."""
+"""Training as pure functions of arrays, for one member of a sweep; a single run is a sweep of one."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,103 +10,109 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.directory import RunDirectory
-from experiments.report import Progress
-from experiments.schema import Config, Train
-from experiments.tasks import Task
+from experiments import tasks
+from experiments.schema import Config
+from experiments.sweep import TRACED
 
 Array = jax.Array
 
+NEVER = -1  # TrainState.diverged_at
+
+
+class Member(NamedTuple):
+    """What members of one program may differ in: seed, int32, and the values of `sweep.TRACED`, float32; scalars."""
+
+    seed: Any
+    learning_rate: Any
+    clip: Any
+    weight_decay: Any
+
 
 class TrainState(NamedTuple):
-    """All that training changes. Everything else, keys and batches too, follows from the config and the step."""
+    """All that training changes. Everything else, keys and batches too, follows from config, member and step.
+
+    diverged_at: the step, counted from 1, whose loss or gradient was no number, int32; `NEVER` before. From then on
+    the state is frozen as it was before that step, so it never holds NaN.
+    """
 
     params: Any
     opt_state: Any
     carry: Any  # the net's state, from batch to batch, where the task is stateful
+    diverged_at: Array
 
 
-class DivergedError(Exception):
-    """The loss is no longer a number."""
+class Train(NamedTuple):
+    """Pure functions of one member; `jax.vmap` and `jax.lax.map` make many of them.
 
-
-def optimizer(train: Train) -> optax.GradientTransformation:
-    """Adam behind a clip of the global norm; the cosine schedule ends at 0."""
-    cosine = train.schedule == "cosine"
-    rate = optax.cosine_decay_schedule(train.learning_rate, train.steps) if cosine else train.learning_rate
-    return optax.chain(optax.clip_by_global_norm(train.clip), optax.adam(rate))
-
-
-def start(config: Config, task: Task) -> TrainState:
-    """The state before step 0."""
-
-    @jax.jit  # one compilation instead of one for each operation
-    def make(key: Array) -> TrainState:
-        params = task.init(key)
-        return TrainState(params, optimizer(config.train).init(params), task.carry(params))
-
-    return make(jax.random.fold_in(jax.random.key(config.train.seed), 0))
-
-
-def make_call(config: Config, task: Task) -> Callable[..., tuple[TrainState, Array]]:
-    """`call(state, key, data, first, count) -> (state, losses [steps_per_call])`: `count` steps, from step `first`.
-
-    The losses behind `count` are 0. `count` is traced, so a short last call compiles nothing new; `state` is donated.
+    start(member) -> TrainState                              before step 0
+    advance(member, state, data, first, count) -> (state, losses [steps_per_call])
+                                                             `count` steps from step `first`; losses behind are 0
+    evaluate(params, data) -> measure
     """
-    optimiser = optimizer(config.train)
 
-    def one(key: Array, data: Any, step: Array, state: TrainState) -> tuple[TrainState, Array]:
-        params, opt_state, carry = state
+    start: Callable[[Member], TrainState]
+    advance: Callable[..., tuple[TrainState, Array]]
+    evaluate: Callable[..., Array]
+
+
+def members(config: Config, values: Sequence[Mapping[str, Any]]) -> Member:
+    """Leaves `[N]`: each member's own values, and the config's where it has none."""
+    train = config.train.model_dump()
+    columns = {key: [row.get(f"train.{key}", train[key]) for row in values] for key in Member._fields}
+    return Member(**{key: np.asarray(c, np.int32 if key == "seed" else np.float32) for key, c in columns.items()})
+
+
+def optimizer(config: Config, member: Member) -> optax.GradientTransformation:
+    """Adam behind a clip of the global norm, with decoupled decay where asked; the cosine schedule ends at 0."""
+    train = config.train
+    rate = member.learning_rate
+    if train.schedule == "cosine":
+        rate = optax.cosine_decay_schedule(rate, train.steps)
+    decays = train.weight_decay or config.sweep.train.get("weight_decay")
+    adam = optax.adamw(rate, weight_decay=member.weight_decay) if decays else optax.adam(rate)
+    return optax.chain(optax.clip_by_global_norm(member.clip), adam)
+
+
+def make_train(config: Config, task: tasks.Task | None = None) -> Train:
+    """The training of a config, as pure functions. `config.train.seed` and the `TRACED` values come from the member."""
+    task = task or tasks.make(config)
+
+    def start(member: Member) -> TrainState:
+        params = task.init(jax.random.fold_in(jax.random.key(member.seed), 0))
+        return TrainState(params, optimizer(config, member).init(params), task.carry(params), jnp.int32(NEVER))
+
+    def one(member: Member, data: Any, step: Array, state: TrainState) -> tuple[TrainState, Array]:
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(member.seed), 1), step)
         value_and_grad = jax.value_and_grad(task.loss, has_aux=True)
-        (loss, carry), grads = value_and_grad(params, carry, data, step, jax.random.fold_in(key, step))
-        updates, opt_state = optimiser.update(grads, opt_state, params)
-        return TrainState(optax.apply_updates(params, updates), opt_state, carry), loss
+        (loss, carry), grads = value_and_grad(state.params, state.carry, data, step, key)
+        updates, opt_state = optimizer(config, member).update(grads, state.opt_state, state.params)
+        new = TrainState(optax.apply_updates(state.params, updates), opt_state, carry, state.diverged_at)
+        sound = jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(grads))
+        going = state.diverged_at == NEVER
+        new = jax.tree.map(lambda new, old: jnp.where(sound & going, new, old), new, state)
+        return new._replace(diverged_at=jnp.where(going & ~sound, step + 1, state.diverged_at)), loss
 
-    @partial(jax.jit, donate_argnums=0)
-    def call(state: TrainState, key: Array, data: Any, first: Array, count: Array) -> tuple[TrainState, Array]:
+    def advance(member: Member, state: TrainState, data: Any, first: Array, count: Array) -> tuple[TrainState, Array]:
         def body(i: Array, loop: tuple[TrainState, Array]) -> tuple[TrainState, Array]:
             state, losses = loop
-            state, loss = one(key, data, first + i, state)
+            state, loss = one(member, data, first + i, state)
             return state, losses.at[i].set(loss)
 
+        # `count` is traced, so a short last call compiles nothing new.
         return jax.lax.fori_loop(0, count, body, (state, jnp.zeros(config.train.steps_per_call)))
 
-    return call
+    return Train(start, advance, task.evaluate)
 
 
-def train(config: Config, task: Task, run: RunDirectory, progress: Progress) -> tuple[Any, float]:
-    """Trains from where `run` stands to the last step: the parameters, and their measure on held-out data.
+def at_once(config: Config, n: int) -> int:
+    """How many of `n` members run side by side: [sweep] parallel, else all, but on a CPU one where a batch fills it."""
+    wanted = config.sweep.parallel or (1 if jax.default_backend() == "cpu" else n)
+    return min(wanted, n)
 
-    Raises DivergedError where a loss is no number.
-    """
-    settings = config.train
-    state, step = run.restore(start(config, task))
-    call, key = make_call(config, task), jax.random.fold_in(jax.random.key(settings.seed), 1)
-    evaluate = jax.jit(task.evaluate)
-    progress.begin(step, settings.steps)
-    value = None
-    while step < settings.steps:
-        began = time.perf_counter()
-        # A call ends where an evaluation is due, whatever steps_per_call is.
-        due = min((step // settings.eval_every + 1) * settings.eval_every, settings.steps)
-        count = min(settings.steps_per_call, due - step)
-        state, losses = call(state, key, task.data, jnp.int32(step), jnp.int32(count))
-        losses = np.asarray(losses)[:count]  # waits for the device
-        if not np.isfinite(losses).all():
-            bad = int(np.argmin(np.isfinite(losses)))
-            raise DivergedError(
-                f"the loss is {losses[bad]} at step {step + bad + 1}. Type a lower train.learning_rate "
-                f"(now {settings.learning_rate:g}) or train.clip (now {settings.clip:g}), and --overwrite."
-            )
-        step += count
-        run.log(step=step, loss=float(losses.mean()), steps_per_second=count / (time.perf_counter() - began))
-        progress.advance(step, float(losses.mean()), quiet=step == due)
-        if step == due:
-            value = float(evaluate(state.params, task.held_out))
-            if not np.isfinite(value):
-                raise DivergedError(f"the {task.measure} on held-out data is {value} at step {step}. Type --overwrite.")
-            run.log(step=step, held_out=value)
-            progress.evaluated(step, value)
-            run.keep(state, step)
-    # Resumed behind its last step, a run has nothing left to do but this.
-    return state.params, float(evaluate(state.params, task.held_out)) if value is None else value
+
+def over_members(f: Callable[..., Any], parallel: int) -> Callable[..., Any]:
+    """`f` over the leading axis `[N]` of all its arguments, `parallel` of them in a `vmap`, in one program."""
+    return lambda *args: jax.lax.map(lambda row: f(*row), args, batch_size=None if parallel == 1 else parallel)
+
+
+assert {f"train.{key}" for key in Member._fields} == {*TRACED, "train.seed"}

@@ -1,0 +1,153 @@
+"""Gathers run directories into one table, a row a run, and means over seeds: `python -m experiments.table runs/adding`.
+
+Finished runs and sweeps under the directories are read from their run.json, wherever they were run: an array job of
+single seeds ends in the same table as a sweep. Writes table.csv and table.jsonl into the first directory, or `--out`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import math
+import statistics
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from experiments import config, report
+from experiments.schema import NO_NUMBERS
+
+REPLICATES = ("train.seed", "task.fold")  # runs that differ in these alone are one setting, run again
+Row = dict[str, Any]
+
+
+def rows(paths: Iterable[Path]) -> list[Row]:
+    """A row for each member of each run under `paths`, sorted by directory; `config` is its resolved config, flat."""
+    files = sorted({file for path in paths for file in path.rglob("run.json")})
+    return [row for file in files for row in _rows_of(file)]
+
+
+def _rows_of(file: Path) -> list[Row]:
+    record = json.loads(file.read_text(encoding="utf-8"))
+    flat = {
+        f"{table}.{key}": value
+        for table, keys in record["config"].items()
+        if table not in (*NO_NUMBERS, "sweep")
+        for key, value in keys.items()
+    }
+    result = record.get("result")
+    if result is None:
+        return [{"run": str(file.parent), "status": record["status"], "config": flat}]
+    shared = {key: result[key] for key in ("measure", "unit", "steps", "seconds")}
+    return [
+        {
+            "run": str(file.parent),
+            "status": "finished" if member["diverged_at"] is None else "diverged",
+            "config": flat | {key: value for key, value in member.items() if key in flat},
+            "value": member["value"],
+            "diverged_at": member["diverged_at"],
+            **shared,
+            **{key: value for key, value in member.items() if key not in flat and key not in ("value", "diverged_at")},
+        }
+        for member in result["members"]
+    ]
+
+
+def varied(rows: Sequence[Row]) -> list[str]:
+    """The config's keys in which the rows differ, and the seed."""
+    keys = dict.fromkeys(key for row in rows for key in row["config"])
+    different = [key for key in keys if len({_text(row["config"].get(key)) for row in rows}) > 1]
+    return [*(key for key in different if key not in REPLICATES), *(k for k in REPLICATES if k in different)] or [
+        "train.seed"
+    ]
+
+
+def flat(rows: Sequence[Row]) -> list[Row]:
+    """The rows as they are written: `config` replaced by the keys that are varied."""
+    keys = varied(rows)
+    return [
+        {"run": row["run"], "status": row["status"], **{key: row["config"].get(key) for key in keys}}
+        | {key: value for key, value in row.items() if key not in ("run", "status", "config")}
+        for row in rows
+    ]
+
+
+def groups(rows: Sequence[Row]) -> list[Row]:
+    """Rows that differ in REPLICATES alone as one: mean, sample standard deviation, least and greatest value."""
+    keys = [key for key in varied(rows) if key not in REPLICATES]
+    found: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        found.setdefault(tuple(_text(row["config"].get(key)) for key in keys), []).append(row)
+    made = []
+    for labels, members in found.items():
+        values = [row["value"] for row in members if row.get("value") is not None]
+        made.append({
+            **dict(zip(keys, labels, strict=True)),
+            "measure": next((f"{row['measure']} [{row['unit']}]" for row in members if "measure" in row), ""),
+            "runs": len(members),
+            "diverged": sum(row["status"] == "diverged" for row in members),
+            "unfinished": sum(row["status"] not in ("diverged", "finished") for row in members),
+            "mean": statistics.fmean(values) if values else math.nan,
+            "std": statistics.stdev(values) if len(values) > 1 else math.nan,
+            "min": min(values, default=math.nan),
+            "max": max(values, default=math.nan),
+        })  # fmt: skip
+    return made
+
+
+def gather(paths: Sequence[Path], to: Console, *, write: Path) -> None:
+    """Prints the groups, and writes table.csv and table.jsonl into the directory `write`."""
+    found = rows(paths)
+    if not found:
+        raise config.UsageError(f"{', '.join(map(str, paths))}: expected run directories, found no run.json there.")
+    lines = flat(found)
+    columns = list(dict.fromkeys(key for line in lines for key in line))
+    with open(write / "table.csv", "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(lines)
+    (write / "table.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    grouped = groups(found)
+    names = [name for name in grouped[0] if name not in ("diverged", "unfinished") or any(g[name] for g in grouped)]
+    shown = Table(box=box.SIMPLE_HEAD)
+    for name in names:
+        shown.add_column(name.partition(".")[2] or name, justify="left" if name == "measure" else "right", no_wrap=True)
+    for group in grouped:
+        shown.add_row(*(_cell(group[name]) for name in names))
+    # As wide as it is: a table cut to a width of 80 shows no numbers.
+    to.print(shown, width=max(to.width, to.measure(shown).maximum), crop=False)
+    to.print(f"{len(found)} runs: {write / 'table.csv'}, {write / 'table.jsonl'}", markup=False)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.5g}"
+    return str(value)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command line; returns the exit code."""
+    parse = argparse.ArgumentParser(prog="python -m experiments.table", description=(__doc__ or "").partition("\n")[0])
+    parse.add_argument("directories", nargs="+", type=Path, help="as runs/adding; searched for runs at any depth")
+    parse.add_argument("--out", type=Path, help="where table.csv and table.jsonl go; default: the first directory")
+    args = parse.parse_args(argv)
+    try:
+        gather(args.directories, report.console(), write=args.out or args.directories[0])
+    except (config.UsageError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
