@@ -21,6 +21,7 @@ PLAINER = (
     ("greater than", ">"),
     ("less than", "<"),
     ("a valid integer", "an integer"),
+    ("a valid dictionary", "a table"),
     ("a valid ", "a "),
     ("'", '"'),
 )
@@ -85,6 +86,9 @@ def _check_sweep(config: Config, path: str) -> list[str]:
     """What is wrong with the lists of [sweep]: every value must be one that the key itself could have."""
     found = []
     for name, values in sweep.swept(config).items():
+        if name == "train.seed":
+            found.append("sweep.train.seed: unknown key. Type sweep.seeds=16, and train.seed=0 for the first.")
+            continue
         if not values or len({_show(value) for value in values}) < len(values):
             found.append(f"sweep.{name}: expected different values in a list, got {_show(values)}.")
         for value in values:
@@ -94,7 +98,7 @@ def _check_sweep(config: Config, path: str) -> list[str]:
                 tables = config.model_dump()
                 table, key = name.split(".")
                 tables[table][key] = value
-                found += [f"sweep.{line}" for line in _explain(error, tables, {}, "")]
+                found += _explain(error, tables, {}, "[sweep]")
     return found
 
 
@@ -154,6 +158,14 @@ def _explain(
         place = [str(part) for part in item["loc"]]
         if place[:1] == ["task"] and place[1:2] and place[1] in TASKS:
             del place[1]  # the tag of the union, no key of the file
+        if place[0] == "sweep" and place[2:]:  # sweep.train.learning_rate
+            value = tables["sweep"][place[1]][place[2]]
+            name = ".".join(place[:3])
+            lines.append(
+                f"{origins.get(('sweep', place[1]), path)}: {name}: expected a list, got {_show(value)}. "
+                f"Type {name}=[{_show(value)}]."
+            )
+            continue
         location = tuple(place[:2])
         where = origins.get((place[0], place[1]) if place[1:] else (place[0], ""), path)
         name = ".".join(location)
@@ -192,11 +204,11 @@ def _write_wanted(entry: list[str], wanted: dict[tuple[str, ...], list[str]], ta
 def _suggest(location: tuple[str, ...], tables: dict[str, Any]) -> str:
     """Did you mean: a near name in this table, else the same name in another, else all names."""
     if len(location) == 1:
-        homes = [t for t in Config.model_fields if location[0] in _fields(t, tables)]
-        if homes:
-            return f"Did you mean {location[0]} under [{homes[0]}]?"
-        near = difflib.get_close_matches(location[0], Config.model_fields, n=1)
-        return f"Did you mean [{near[0]}]?" if near else f"The tables are {', '.join(Config.model_fields)}."
+        homes = {key: f"{key} under [{t}]" for t in Config.model_fields if t != "sweep" for key in _fields(t, tables)}
+        near = difflib.get_close_matches(location[0], [*homes, *Config.model_fields], n=1)
+        if near:
+            return f"Did you mean {homes.get(near[0], f'[{near[0]}]')}?"
+        return f"The tables are {', '.join(Config.model_fields)}."
     table, key = location
     fields = _fields(table, tables)
     near = difflib.get_close_matches(key, fields, n=1)

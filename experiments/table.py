@@ -85,10 +85,10 @@ def groups(rows: Sequence[Row]) -> list[Row]:
     for row in rows:
         found.setdefault(tuple(_text(row["config"].get(key)) for key in keys), []).append(row)
     made = []
-    for labels, members in found.items():
+    for members in found.values():
         values = [row["value"] for row in members if row.get("value") is not None]
         made.append({
-            **dict(zip(keys, labels, strict=True)),
+            **{key: members[0]["config"].get(key) for key in keys},
             "measure": next((f"{row['measure']} [{row['unit']}]" for row in members if "measure" in row), ""),
             "runs": len(members),
             "diverged": sum(row["status"] == "diverged" for row in members),
@@ -98,7 +98,8 @@ def groups(rows: Sequence[Row]) -> list[Row]:
             "min": min(values, default=math.nan),
             "max": max(values, default=math.nan),
         })  # fmt: skip
-    return made
+    # Numbers by size, not as text; each key holds values of one kind, or None where a task lacks it.
+    return sorted(made, key=lambda group: [(str(type(group[k])), group[k] or 0) for k in keys])
 
 
 def gather(paths: Sequence[Path], to: Console, *, write: Path) -> None:
@@ -120,8 +121,8 @@ def gather(paths: Sequence[Path], to: Console, *, write: Path) -> None:
         shown.add_column(name.partition(".")[2] or name, justify="left" if name == "measure" else "right", no_wrap=True)
     for group in grouped:
         shown.add_row(*(_cell(group[name]) for name in names))
-    # As wide as it is: a table cut to a width of 80 shows no numbers.
-    to.print(shown, width=max(to.width, to.measure(shown).maximum), crop=False)
+    # As wide as it is: a table cut to the width of a terminal shows no numbers.
+    Console(file=to.file, width=1000, highlight=False).print(shown)
     to.print(f"{len(found)} runs: {write / 'table.csv'}, {write / 'table.jsonl'}", markup=False)
 
 

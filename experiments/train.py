@@ -87,7 +87,7 @@ def make_train(config: Config, task: tasks.Task | None = None) -> Train:
         (loss, carry), grads = value_and_grad(state.params, state.carry, data, step, key)
         updates, opt_state = optimizer(config, member).update(grads, state.opt_state, state.params)
         new = TrainState(optax.apply_updates(state.params, updates), opt_state, carry, state.diverged_at)
-        sound = jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(grads))
+        sound = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))
         going = state.diverged_at == NEVER
         new = jax.tree.map(lambda new, old: jnp.where(sound & going, new, old), new, state)
         return new._replace(diverged_at=jnp.where(going & ~sound, step + 1, state.diverged_at)), loss
@@ -105,9 +105,13 @@ def make_train(config: Config, task: tasks.Task | None = None) -> Train:
 
 
 def at_once(config: Config, n: int) -> int:
-    """How many of `n` members run side by side: [sweep] parallel, else all, but on a CPU one where a batch fills it."""
-    wanted = config.sweep.parallel or (1 if jax.default_backend() == "cpu" else n)
-    return min(wanted, n)
+    """How many of `n` members run side by side: [sweep] parallel; else all, but few on a CPU, which a batch fills.
+
+    Two cores, float32, adding, T = 100, H = 32, 16 members: steps of a `vmap` of 16, of 4 and of 1 took 0.36, 0.48 and
+    0.88 of those of 16 runs at B = 1; 0.85, 0.72 and 0.83 at B = 8; 1.40, 1.24 and 0.94 at B = 32.
+    """
+    few = 4 if config.train.batch_size * config.model.hidden_size <= 256 else 1
+    return min(config.sweep.parallel or (few if jax.default_backend() == "cpu" else n), n)
 
 
 def over_members(f: Callable[..., Any], parallel: int) -> Callable[..., Any]:

@@ -13,7 +13,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 import jlstm
-from experiments import config, device, directory, plot, report, tasks, train
+from experiments import config, device, directory, loop, plot, report, tasks
 from experiments.run import CONFIGS, main
 from experiments.tasks import adding
 
@@ -90,7 +90,7 @@ def test_a_run_its_files_and_what_happens_when_it_is_typed_again(capsys: pytest.
     assert "device: " in first and "step 3/6" in first and "step 6/6" in first and "this run" in first
     run = Path("r")
     assert {file.name for file in run.iterdir()} == {
-        "config.toml", "metrics.jsonl", "model.safetensors", "run.json", "learning_curve.png",
+        "config.toml", "metrics.jsonl", "model.safetensors", "run.json", "learning_curve.png", "checkpoints", "lock",
     }  # fmt: skip
     assert config.load("r/config.toml").config == config.load(ADDING, argv[1:]).config
     record = json.loads((run / "run.json").read_text())
@@ -104,7 +104,7 @@ def test_a_run_its_files_and_what_happens_when_it_is_typed_again(capsys: pytest.
     for option in ([], ["--resume"]):
         assert main([*argv, *option]) == 0
         again = capsys.readouterr().out
-        assert "finished before" in again and f"{record['result']['held_out']:.4f}" in again
+        assert "finished before" in again and f"{record['result']['members'][0]['value']:.4f}" in again
     assert metrics(run) == before
     (line,) = errors(capsys, *argv, "train.eval_every=6")
     assert line.startswith("r holds a run of another config (train.eval_every: 3 there, 6 here). Type --overwrite")
@@ -183,7 +183,7 @@ def test_its_baseline_is_one_sixth() -> None:
 def test_evaluation_is_the_mean_over_the_whole_test_set() -> None:
     got = config.load(ADDING, [*TINY, "task.held_out=300"]).config
     task = tasks.make(got)
-    params = train.start(got, task).params
+    params = task.init(jax.random.key(0))
     x, target = task.held_out
     error = jlstm.unroll(task.net, params, x)[1][:, 0] - target
     np.testing.assert_allclose(task.evaluate(params, task.held_out), jnp.mean(error**2), rtol=1e-5)
@@ -191,13 +191,12 @@ def test_evaluation_is_the_mean_over_the_whole_test_set() -> None:
 
 def test_a_short_call_takes_its_own_steps_and_no_more() -> None:
     got = config.load(ADDING, TINY).config
-    task = tasks.make(got)
-    call, key = train.make_call(got, task), jax.random.key(1)
-    two, losses = call(train.start(got, task), key, None, jnp.int32(0), jnp.int32(2))
-    one, first = call(train.start(got, task), key, None, jnp.int32(0), jnp.int32(1))
-    one, second = call(one, key, None, jnp.int32(1), jnp.int32(1))
-    np.testing.assert_array_equal(losses, [first[0], second[0]])
-    assert first[1] == 0
+    whole, parts = (loop.compile_programs(got, tasks.make(got), [{}]) for _ in range(2))
+    two, losses = whole.advance(whole.start(), None, 0, 2)
+    one, first = parts.advance(parts.start(), None, 0, 1)
+    one, second = parts.advance(one, None, 1, 1)
+    np.testing.assert_array_equal(losses, [[first[0, 0], second[0, 0]]])
+    assert first[0, 1] == 0
     assert all(jax.tree.leaves(jax.tree.map(np.array_equal, one, two)))
 
 

@@ -54,7 +54,7 @@ def test_all_errors_of_a_file_at_once_each_on_a_line_that_says_what_to_type(
         f"{path}: train.steps: expected an integer, got 1.5. Type for example train.steps=3000.",
         f"{path}: train.learning_rate: expected a finite number, got NaN. Type for example train.learning_rate=0.003.",
         "command line: train.clipp: unknown key. Did you mean train.clip?",
-        f"{path}: stesp: unknown table. The tables are task, model, train, run, data.",
+        f"{path}: stesp: unknown table. Did you mean steps under [train]?",
     ]
 
 
@@ -84,6 +84,24 @@ def test_all_errors_of_a_file_at_once_each_on_a_line_that_says_what_to_type(
             [ADDING, "data.path=/x"],
             f'{ADDING}: data.path: expected nothing for adding, which makes its own data, got "/x". Leave it out.',
         ),
+        ([ADDING, "x.y=3"], "command line: x: unknown table. The tables are task, model, train, sweep, "),
+        ([ADDING, "train.a.b=2"], "command line: expected table.key=value, got 'train.a.b=2'. Type for example "),
+        (
+            [ADDING, "sweep.train.seed=[1]"],
+            f"{ADDING}: sweep.train.seed: unknown key. Type sweep.seeds=16, and train.seed=0 for the first.",
+        ),
+        (
+            [ADDING, "sweep.train.clip=3"],
+            "command line: sweep.train.clip: expected a list, got 3. Type sweep.train.clip=[3].",
+        ),
+        (
+            [ADDING, "sweep.train.clip=[1.0, 1.0]"],
+            f"{ADDING}: sweep.train.clip: expected different values in a list, got [1.0, 1.0].",
+        ),
+        ([ADDING, "sweep.train.clip=[-1, 1]"], f"{ADDING}: [sweep]: train.clip: expected > 0, got -1. Type for "),
+        ([ADDING, "sweep.train.clipp=[1]"], f"{ADDING}: [sweep]: train.clipp: unknown key. Did you mean train.clip?"),
+        ([ADDING, "sweep.run.dir=[1]"], "command line: sweep.run: unknown key. [sweep] has seeds, parallel, task, "),
+        ([ADDING, "sweep.train=3"], "command line: sweep.train: expected a table, got 3. Type for example "),
         ([ADDING, "--over"], "command line: unrecognized arguments: --over. Type python -m experiments.run --help."),
         (
             [ADDING, "--resume", "--overwrite"],

@@ -1,0 +1,148 @@
+"""Sweeps: what runs in one program, members equal their single runs, a member that diverges, the table."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jlstm
+from experiments import config, loop, sweep, table, tasks
+from experiments.run import CONFIGS, main
+from experiments.tasks.adding import AddingTask
+from experiments.train import NEVER, make_train, members
+
+ADDING = str(CONFIGS / "adding.toml")
+TINY = [
+    "task.length=8", "task.held_out=16", "model.hidden_size=4", "train.batch_size=4",
+    "model.dropout=0.1", "train.steps=6", "train.steps_per_call=2", "train.eval_every=3",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs are kept under the working directory."""
+    monkeypatch.chdir(tmp_path)
+
+
+def lines(path: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
+def test_what_is_a_number_is_a_member_and_what_is_a_shape_is_a_program() -> None:
+    got = config.load(
+        ADDING,
+        ["sweep.seeds=2", "train.seed=5", "sweep.train.learning_rate=[1e-3, 1e-2]", "sweep.model.hidden_size=[4, 8]"],
+    ).config
+    one, other = sweep.settings(got)
+    assert (one.static, other.static) == ({"model.hidden_size": 4}, {"model.hidden_size": 8})
+    assert one.members == other.members
+    assert [tuple(member.values()) for member in one.members] == [(1e-3, 5), (1e-3, 6), (1e-2, 5), (1e-2, 6)]
+    assert other.config.model.hidden_size == 8
+    assert sweep.settings(other.config) == [other._replace(static={})]  # its config.toml is that program alone
+    alone = sweep.of_member(other.config, other.members[3])
+    assert (alone.train.learning_rate, alone.train.seed, alone.model.hidden_size) == (1e-2, 6, 8)
+    assert sweep.is_single(alone) and not sweep.is_single(got)
+
+
+@pytest.mark.parametrize("parallel", [1, 2, 6])
+def test_members_equal_their_single_runs(parallel: int) -> None:
+    overrides = [
+        *TINY, "train.steps_per_call=20", f"sweep.parallel={parallel}", "sweep.seeds=3",
+        "sweep.train.learning_rate=[1e-3, 1e-2]", "sweep.train.weight_decay=[0.0, 0.1]",
+    ]  # fmt: skip
+    (setting,) = sweep.settings(config.load(ADDING, overrides).config)
+    assert len(setting.members) == 12
+    rows = setting.members[:6]
+    task = tasks.make(setting.config)
+    together = loop.compile_programs(setting.config, task, rows)
+    state, losses = together.advance(together.start(), None, 0, 20)
+    train = make_train(setting.config, task)
+    alone = jax.jit(lambda member: train.advance(member, train.start(member), None, 0, 20))
+    for i, row in enumerate(rows):
+        its_state, its_losses = alone(jax.tree.map(lambda leaf: leaf[0], members(setting.config, [row])))
+        np.testing.assert_allclose(losses[i], its_losses, rtol=1e-5)
+        jax.tree.map(lambda a, b, i=i: np.testing.assert_allclose(a[i], b, atol=1e-5), state.params, its_state.params)
+    assert len({float(loss) for loss in losses[:, -1]}) == 6  # no two members are the same run
+
+
+def test_a_sweep_is_traced_once_however_many_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    traces: list[int] = []
+    loss = AddingTask.loss
+    monkeypatch.setattr(AddingTask, "loss", lambda *args: traces.append(1) or loss(*args))
+
+    def count(*overrides: str) -> int:
+        traces.clear()
+        assert main([ADDING, *TINY, *overrides]) == 0
+        return len(traces)
+
+    single = count()
+    assert single > 0 and count("sweep.seeds=16", "sweep.parallel=1") == single
+    assert len(lines("runs/adding/" + next(p.name for p in Path("runs/adding").glob("*-s0-15")) + "/table.jsonl")) == 16
+
+
+def test_a_member_that_diverges_is_frozen_and_the_others_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = [ADDING, *TINY, "sweep.train.learning_rate=[1e-2, 1e38]", "run.dir=r"]
+    assert main(argv) == 0
+    shown = capsys.readouterr().out
+    sound, bad = json.loads(Path("r/run.json").read_text())["result"]["members"]
+    assert bad["diverged_at"] in (2, 3) and bad["value"] is None
+    assert sound["diverged_at"] is None and np.isfinite(sound["value"])
+    assert f"diverged at step {bad['diverged_at']}" in next(line for line in shown.splitlines() if "1e+38" in line)
+    assert main([ADDING, *TINY, "run.dir=alone"]) == 0
+    (alone,) = json.loads(Path("alone/run.json").read_text())["result"]["members"]
+    assert alone["value"] == pytest.approx(sound["value"], rel=1e-5)
+    _, params = jlstm.load("r/model-1.safetensors")
+    assert jax.tree.all(jax.tree.map(lambda leaf: bool(jnp.isfinite(leaf).all()), params))
+    steps = [line["step"] for line in lines("r/metrics.jsonl") if line["member"] == 1]
+    assert all(step < bad["diverged_at"] for step in steps)
+    written = list(csv.DictReader(Path("r/table.csv").read_text().splitlines()))
+    assert [row["status"] for row in written] == ["finished", "diverged"]
+    assert [row["diverged_at"] for row in written] == ["", str(bad["diverged_at"])]
+
+
+def test_a_sweep_stops_when_no_member_is_left(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([ADDING, *TINY, "sweep.seeds=2", "train.learning_rate=1e38", "run.dir=r"]) == 3
+    assert "r: stopped: all 2 members have diverged, the first at step " in capsys.readouterr().out
+
+
+def test_state_is_frozen_before_the_bad_step() -> None:
+    got = config.load(ADDING, TINY).config
+    task, train = tasks.make(got), make_train(got)
+    member = members(got, [{}])
+    bad = task.init(jax.random.key(0))
+    start = jax.tree.map(lambda leaf: leaf[None], train.start(jax.tree.map(lambda leaf: leaf[0], member)))
+    nan = jax.tree.map(lambda leaf: leaf * jnp.nan, bad)
+    state = start._replace(params=jax.tree.map(lambda leaf: leaf[None], nan))
+    programs = loop.compile_programs(got, task, [{}])
+    after, _ = programs.advance(jax.tree.map(jnp.array, state), None, 4, 2)
+    assert int(after.diverged_at[0]) == 5 and int(start.diverged_at[0]) == NEVER
+    assert jax.tree.all(jax.tree.map(np.array_equal, after.opt_state, start.opt_state))
+
+
+def test_single_runs_end_in_the_table_of_a_sweep(capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = ["sweep.model.hidden_size=[4, 16]"]
+    assert main([ADDING, *TINY, *sizes, "sweep.seeds=2", "run.dir=sweep"]) == 0
+    for size in (4, 16):
+        for seed in (0, 1):
+            argv = [*TINY, f"model.hidden_size={size}", f"train.seed={seed}", f"run.dir=single/{size}-{seed}"]
+            assert main([ADDING, *argv]) == 0
+    capsys.readouterr()
+    assert table.main(["single"]) == 0
+    shown = capsys.readouterr().out
+    one, other = (table.groups(table.rows([Path(name)])) for name in ("sweep", "single"))
+    assert [(g["model.hidden_size"], g["runs"]) for g in one] == [(4, 2), (16, 2)]
+    for a, b in zip(one, other, strict=True):
+        assert a == {**b, **{k: pytest.approx(b[k], rel=1e-5) for k in ("mean", "std", "min", "max")}}
+    assert f"{one[0]['mean']:.5g}" in shown and "hidden_size" in shown
+    values = [line["value"] for line in lines("single/table.jsonl")]
+    assert one[0]["mean"] == pytest.approx(np.mean(values[2:]), rel=1e-5)  # "16-0" < "4-0"
+    assert one[0]["std"] == pytest.approx(np.std(values[2:], ddof=1), rel=1e-3)
+    assert table.main(["nothing"]) == 2
+    assert capsys.readouterr().err == "nothing: expected run directories, found no run.json there.\n"
