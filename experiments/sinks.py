@@ -137,7 +137,8 @@ class _Tracker:
                 file.unlink(missing_ok=True)
         except Exception as error:
             if metrics:  # hours of work: they go on without
-                return self._fail("could not start", error)
+                self._fail("could not start", error)
+                return
             self.close()
             raise UsageError(
                 f'log.tracker: {self.name} could not start: {_show(error)}. Mend it, or type log.tracker="".'
@@ -149,7 +150,6 @@ class _Tracker:
             _append(file, {"step": step, "keys": [key for key, last in self.told.items() if last == step]})
         for line in metrics:
             self.log(line.pop("step"), {key: math.nan if value is None else value for key, value in line.items()})
-        return None
 
     def log(self, step: int, values: Mapping[str, Any]) -> None:
         member = {key: value for key, value in values.items() if key == "member"}
@@ -160,7 +160,8 @@ class _Tracker:
         try:
             self.sink.log(step, {**new, **member})
         except Exception as error:
-            return self._fail(f"failed at step {step}", error)
+            self._fail(f"failed at step {step}", error)
+            return
         told = [keys[key] for key in new]
         _append(self.directory / TOLD, {"step": step, "keys": told})
         self.told.update(dict.fromkeys(told, step))
