@@ -1,0 +1,77 @@
+"""What a run looks like, as PNGs in its directory: `draw` makes those that apply."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from matplotlib.figure import Figure
+
+from experiments.pictures import anatomy, curves, forecast, gates, lengths
+from experiments.tasks import Task
+from experiments.tasks.findings import Findings
+
+
+class Drawn(NamedTuple):
+    """The files written, and for each picture that was asked for and is not there one line that says why."""
+
+    files: tuple[Path, ...]
+    left_out: tuple[str, ...]
+
+
+def draw(
+    path: Path,
+    task: Task,
+    net: Any,
+    params: Any,
+    findings: Findings | Sequence[Findings],
+    metrics: Sequence[Mapping[str, Any]],
+    baselines: Mapping[str, float],
+    title: str,
+    *,
+    groups: Sequence[str] = (),
+    shown: int = 0,
+    shown_title: str = "",
+) -> Drawn:
+    """Writes into the directory `path` the pictures of one run, or of a sweep over its members:
+
+    learning_curve.png   always
+    length.png           where the task has findings.by_length
+    forecast.png         where it has findings.forecast; of the member `shown`
+    gates.png            of the member `shown` on task.example(); gates_backward.png beside it where a layer has two
+                         directions
+
+    params: of the member `shown` alone.   findings: one a member, or that of the one run.
+    metrics: the lines of metrics.jsonl.   groups: a label a member; those with the same are seeds of one setting.
+    title, shown_title: what was trained, and which member `shown` is: "parity, LSTM 64, 16 seeds", "seed 3".
+    """
+    every = [findings] if isinstance(findings, Findings) else list(findings)
+    of_shown = f"{title}, {shown_title}" if shown_title else title
+    axis = dict(measure=task.measure, unit=task.unit, log_scale=task.log_scale)
+    pictures: dict[str, Figure] = {
+        "learning_curve.png": curves.figure(
+            metrics, baselines, title=f"Learning curves: {title}", loss_name=task.loss_name, groups=groups, **axis
+        )
+    }
+    left_out = []
+    by_length = [(n, member.by_length) for n, member in enumerate(every) if member.by_length is not None]
+    if by_length:
+        pictures["length.png"] = lengths.figure(
+            [found for _, found in by_length],
+            baselines,
+            title=f"{task.measure.capitalize()} by length: {title}",
+            groups=[groups[n] for n, _ in by_length] if groups else (),
+            **axis,
+        )
+    if (found := every[shown].forecast) is not None:
+        pictures["forecast.png"] = forecast.figure(found, title=f"Forecast and truth: {of_shown}")
+    try:
+        example = task.example()
+        for part, name in zip(anatomy.look(net, params, example.inputs), ("gates", "gates_backward"), strict=False):
+            pictures[f"{name}.png"] = gates.figure(part, example, title=f"Inside the net: {of_shown}")
+    except anatomy.LeftOutError as reason:
+        left_out.append(str(reason))
+    for name, figure in pictures.items():
+        figure.savefig(path / name)
+    return Drawn(tuple(path / name for name in pictures), tuple(left_out))

@@ -1,0 +1,120 @@
+"""The recurrent layers inside a net, and what one of them did at every step of one sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+import jlstm
+
+GATES = {"i": "input gate i", "f": "forget gate f", "g": "candidate g", "o": "output gate o"}
+STATES = {"c": "cell state c", "h": "hidden state h"}
+
+
+class LeftOutError(Exception):
+    """There is no picture of this; the reason is one line."""
+
+
+class Rows(NamedTuple):
+    """One quantity of all units over time: values `[T, units]`, and the range of its activation."""
+
+    name: str
+    values: np.ndarray
+    low: float | None  # None: as far as the values go, to both sides of 0
+    high: float | None
+
+
+class Part(NamedTuple):
+    """A recurrent layer: which one it is, and its gates and states in the order that they are drawn in."""
+
+    name: str
+    gates: tuple[Rows, ...]
+    states: tuple[Rows, ...]  # after each step
+
+
+class _Found(NamedTuple):
+    where: str
+    cell: jlstm.Cell
+    seen: Any
+    final: Any
+    backwards: bool
+
+
+def look(net: Any, params: Any, inputs: Any) -> list[Part]:
+    """The first recurrent layer of a net on one sequence `[T, D]` or `[T]`; both directions where it has two.
+
+    Raises LeftOutError where none can be drawn.
+    """
+    final, seen = jax.tree.map(np.asarray, jlstm.trace(net, params, inputs))
+    by_layer = list(_layers(net, seen, final, ""))
+    if not by_layer:
+        raise LeftOutError("gates: the net has no recurrent layer that could be looked into.")
+    # An LSTM is what most want to see: the first one, or else the first recurrent layer there is.
+    chosen = next((layer for layer in by_layer if type(layer[0].cell) is jlstm.LSTM), by_layer[0])
+    return [_part(direction) for direction in chosen]
+
+
+def _layers(net: Any, seen: Any, final: Any, where: str, backwards: bool = False) -> Iterator[list[_Found]]:
+    """The recurrent layers from the input up, each as its directions."""
+    if isinstance(net, jlstm.Stack):
+        for number, layer in enumerate(net.layers):
+            place = f"layer {number + 1} of {len(net.layers)}"
+            yield from _layers(layer, seen[number], final[number], f"{where}, {place}" if where else place, backwards)
+    elif isinstance(net, jlstm.Bidirectional):
+        forward, backward = (
+            list(_layers(part, seen[n], final[n], _add(where, name), backwards != (n == 1)))
+            for n, (part, name) in enumerate(zip(net.directions, ("forward", "backward"), strict=True))
+        )
+        both = [*forward[:1], *backward[:1]]
+        if both:
+            yield [direction for layer in both for direction in layer]
+    elif isinstance(net, jlstm.Residual):
+        yield from _layers(net.layer, seen, final, where, backwards)
+    elif seen is not None and hasattr(seen, "states") and hasattr(seen, "z"):
+        yield [_Found(where, net, seen, final, backwards)]
+
+
+def _add(where: str, direction: str) -> str:
+    return f"{where}, {direction} direction" if where else f"{direction} direction"
+
+
+def _part(found: _Found) -> Part:
+    name = f"{type(found.cell).__name__}"
+    z, states = _by_name(found.seen.z), _by_name(found.seen.states)
+    if z is None:
+        raise LeftOutError(f"gates: {name} does not name its gates.")
+    after, end = states or {"state": found.seen.states}, _by_name(found.final) or {"state": found.final}
+    if any(np.ndim(values) != 2 for values in (*z.values(), *after.values())):
+        raise LeftOutError(f"gates: {name} has more than one axis of units.")
+    units = max(values.shape[1] for values in after.values())
+    rows = [Rows(STATES.get(key, f"state {key}"), _shift(v, end[key], found.backwards), None, None)
+            for key, v in sorted(after.items(), key=lambda item: item[0] != "c")]  # fmt: skip
+    rows = [row._replace(low=-1.0, high=1.0) if np.abs(row.values).max(initial=0) <= 1 and row.name == STATES["h"]
+            else row for row in rows]  # fmt: skip
+    title = f"{name} of {units} units" + (f" ({found.where})" if found.where else "")
+    return Part(title, tuple(_gate(found.cell, key, values) for key, values in z.items()), tuple(rows))
+
+
+def _gate(cell: jlstm.Cell, key: str, z: np.ndarray) -> Rows:
+    """What the gate is: its activation of z. Only the LSTM's update is known to apply no more than that to z."""
+    if type(cell) is not jlstm.LSTM:
+        return Rows(f"{key}, before its activation", z, None, None)
+    activation = cell.activation if key == "g" else cell.gate_activation
+    values = np.asarray(jlstm.cells.gates.activation_function(activation)(z))
+    low, high = {"sigmoid": (0.0, 1.0), "hard_sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}.get(str(activation), (None,) * 2)
+    return Rows(GATES[key], values, low, high)
+
+
+def _shift(before: np.ndarray, final: np.ndarray, backwards: bool) -> np.ndarray:
+    """The states after each step from those before: the next step's, and the final one behind the last."""
+    parts = (final[None], before[:-1]) if backwards else (before[1:], final[None])
+    return np.concatenate(parts)
+
+
+def _by_name(tree: Any) -> Mapping[str, np.ndarray] | None:
+    """The arrays of a NamedTuple or a dict by name; None where they have none."""
+    named = tree._asdict() if hasattr(tree, "_asdict") else tree
+    return named if isinstance(named, Mapping) else None

@@ -1,0 +1,71 @@
+"""Learning curves: the training loss and the measure on held-out data over optimiser steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments.pictures import seeds, style
+
+STEEP = 100.0  # a loss that falls by more is read on a logarithmic axis
+
+
+def figure(
+    metrics: Sequence[Mapping[str, Any]],
+    baselines: Mapping[str, float],
+    *,
+    title: str,
+    loss_name: str,
+    measure: str,
+    unit: str,
+    log_scale: bool,
+    groups: Sequence[str] = (),
+) -> Figure:
+    """One panel where loss and measure are the same quantity and there is one setting, else the loss above.
+
+    metrics: the lines of metrics.jsonl, each with "step", with "loss" or "held_out", and in a sweep with "member".
+    groups: a label a member, by its number; members with the same label are seeds of one setting.
+    """
+    count = max([line.get("member", 0) for line in metrics], default=0) + 1
+    losses, scores = (_settings(metrics, key, count, groups) for key in ("loss", "held_out"))
+    label = f"{measure} [{unit}]"
+    labels = list(dict.fromkeys([setting.label for setting in (*losses, *scores)]))
+    together = loss_name == label and len(labels) < 2
+    sheet = style.sheet(title, (8, 5.4) if together else (8, 8))
+    panels = np.atleast_1d(sheet.subplots(1 if together else 2, 1, sharex=True))
+    colour = dict(zip(labels, style.colours(len(labels)), strict=True))
+    for setting in losses:
+        pale = dict(alpha=0.6, linewidth=1) if together else dict(linewidth=1.2)
+        seeds.draw(panels[0], setting, colour[setting.label], _named(setting.label, "training loss", labels), **pale)
+    for setting in scores:
+        shade = style.COLOURS[1] if len(labels) < 2 else colour[setting.label]
+        dots = dict(marker="o", markersize=3) if len(setting.x) <= 60 else {}
+        seeds.draw(panels[-1], setting, shade, _named(setting.label, "held-out", labels), **dots)
+    style.baselines(panels[-1], baselines)
+    style.score_axis(panels[-1], label if together else f"held-out\n{label}", unit, log_scale)
+    if not together:
+        style.score_axis(panels[0], f"training loss\n{loss_name}", "", _steep(panels[0]))
+    panels[-1].set_xlabel("optimiser steps")
+    for axes in panels:
+        style.strip(axes)
+    style.legend(sheet, panels)
+    return sheet
+
+
+def _settings(metrics: Sequence[Mapping[str, Any]], key: str, count: int, groups: Sequence[str]) -> list[seeds.Setting]:
+    found = seeds.as_points(metrics, key)
+    return seeds.settings([found.get(member, {}) for member in range(count)], groups)
+
+
+def _named(label: str, what: str, labels: Sequence[str]) -> str:
+    """With several settings, the panel's axis says what is drawn, and one entry of the legend stands for both."""
+    return label if len(labels) > 1 else f"{label}, {what}" if label else what
+
+
+def _steep(axes: Axes) -> bool:
+    heights = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.lines] or [np.ones(1)])
+    return bool(heights.min() > 0 and heights.max() > STEEP * heights.min())

@@ -1,0 +1,52 @@
+"""A series, its forecast one step ahead, and what is left between them."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments.pictures import style
+from experiments.tasks.findings import Forecast
+
+LEGIBLE = 400  # points; of more, a panel shows the last ones enlarged
+SHADES = ("#e8eef7", "#fdeedd", "#e6f4ea", "#f6e6f0", "#f0f0f0")
+
+
+def figure(found: Forecast, *, title: str) -> Figure:
+    """Truth and forecast over the named spans, with the root mean square error of each, and below the residuals."""
+    times, truth, predicted = (np.asarray(a, float) for a in (found.times, found.truth, found.predicted))
+    long = len(times) > LEGIBLE
+    sheet = style.sheet(title, (9, 8.4 if long else 6.4))
+    panels = list(sheet.subplots(3 if long else 2, 1, height_ratios=[2, 2, 1] if long else [2, 1]))
+    series, residual = panels[:-1], panels[-1]
+    for axes in series:
+        axes.plot(times, truth, color="0.1", linewidth=1.2, label="truth")
+        axes.plot(times, predicted, color=style.COLOURS[1], linewidth=1.2, alpha=0.85, label="forecast, one step ahead")
+        axes.set_ylabel(found.quantity, parse_math=False)
+    left = truth - predicted
+    residual.plot(times, left, color=style.COLOURS[0], linewidth=1)
+    residual.axhline(0, color="0.35", linewidth=1)
+    residual.set_ylabel(f"truth - forecast\n{found.quantity}", parse_math=False)
+    half = float(np.median(np.diff(times))) / 2 if len(times) > 1 else 0.5
+    for (name, (first, last)), shade in zip(found.spans.items(), _cycle(len(found.spans)), strict=True):
+        inside = (times >= first) & (times <= last) & np.isfinite(left)
+        error = f", root mean square error {np.sqrt(np.mean(left[inside] ** 2)):.3g}" if inside.any() else ""
+        for axes in panels:
+            axes.axvspan(first - half, last + half, color=shade, zorder=0, label=f"{name}, {first:g} to {last:g}{error}")
+    for axes in panels:
+        axes.set_xlim(times[0] - half, times[-1] + half)
+        style.strip(axes)
+    if long:
+        few = slice(-LEGIBLE // 2, None)
+        both = np.concatenate([truth[few], predicted[few]])
+        margin = 0.05 * float(np.nanmax(both) - np.nanmin(both)) or 1.0
+        panels[1].set_xlim(times[few][0] - half, times[-1] + half)
+        panels[1].set_ylim(np.nanmin(both) - margin, np.nanmax(both) + margin)
+        panels[1].set_ylabel(f"{found.quantity}\nthe last {LEGIBLE // 2} points", parse_math=False)
+    residual.set_xlabel(found.time, parse_math=False)
+    style.legend(sheet, panels)
+    return sheet
+
+
+def _cycle(count: int) -> list[str]:
+    return [SHADES[number % len(SHADES)] for number in range(count)]

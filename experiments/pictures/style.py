@@ -1,0 +1,81 @@
+"""What all pictures have in common: the sheet, its title, colours, baselines, axes of units."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # told apart by all eyes
+DASHES: tuple[Any, ...] = ("--", ":", "-.", (0, (1, 3)), (0, (8, 3)))
+
+
+def sheet(title: str, size: tuple[float, float]) -> Figure:
+    """An empty figure. Names of files and tasks come in as they are: no $ starts a formula."""
+    figure = Figure(figsize=size, layout="constrained", dpi=120)
+    lines = [line for part in title.splitlines() for line in textwrap.wrap(part, int(size[0] * 12)) or [""]]
+    figure.suptitle("\n".join(lines), fontsize=11, parse_math=False)
+    return figure
+
+
+def colours(count: int) -> list[Any]:
+    """`count` colours: the palette, or where it does not suffice the steps of a scale."""
+    if count <= len(COLOURS):
+        return list(COLOURS[:count])
+    return list(matplotlib.colormaps["viridis"](np.linspace(0, 0.95, count)))
+
+
+def baselines(axes: Axes, values: Mapping[str, float]) -> None:
+    """A grey line each, the highest first in the legend, as on the sheet."""
+    for number, (name, value) in enumerate(sorted(values.items(), key=lambda item: -item[1])):
+        style = DASHES[number % len(DASHES)]
+        axes.axhline(value, color="0.35", linewidth=1, linestyle=style, label=f"{name}: {value:.3g}")
+
+
+def score_axis(axes: Axes, label: str, unit: str, log_scale: bool = False) -> None:
+    """The vertical axis of a measure: all of 0 to 100 where it is a percentage, logarithmic where that is asked for."""
+    axes.set_ylabel(label, parse_math=False)
+    if log_scale and np.nanmin(_heights(axes), initial=np.inf) > 0:
+        axes.set_yscale("log")
+        # Plain numbers, not powers: 0.01 is what a reader looks for.
+        low, high = axes.get_ylim()
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 1e4 * low else (1.0,), numticks=30))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    elif unit == "%":
+        axes.set_ylim(0, 100)
+        for line in axes.lines:  # one at 100 is not cut in half
+            line.set_clip_on(False)
+
+
+def _heights(axes: Axes) -> np.ndarray:
+    return np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.lines] or [np.empty(0)])
+
+
+def legend(figure: Figure, panels: Sequence[Axes]) -> None:
+    """One legend below the panels, where it covers nothing."""
+    found: dict[str, Any] = {}
+    for axes in panels:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    if not found:
+        return
+    # `ncols` fills columns from top to bottom; long names need the width of the sheet for themselves.
+    widest = max(len(label) for label in found)
+    columns = max(1, min(4, int(figure.get_figwidth() * 12 / (widest + 8))))
+    drawn = figure.legend(
+        list(found.values()), list(found), loc="outside lower center", ncols=columns, frameon=False, fontsize=9
+    )
+    for text in drawn.get_texts():
+        text.set_parse_math(False)
+
+
+def strip(axes: Axes) -> None:
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
