@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from rich.console import Console
 
 import jlstm
-from experiments import compilation, device, loop, report, sweep, table, tasks
+from experiments import compilation, device, loop, report, results, sweep, table, tasks
 from experiments.checkpoints import Checkpoints
 from experiments.config import Request
 from experiments.directory import CHECKPOINTS, RunDirectory, place, place_of
 from experiments.lock import Lock
 from experiments.schema import Config
 from experiments.signals import Signals
-from experiments.train import NEVER
 
 DONE, DIVERGED = 0, 3
 
@@ -63,7 +60,7 @@ def _run_setting(setting: sweep.Setting, directory: RunDirectory, name: str, to:
             stack.callback(checkpoints.close)
             progress = stack.enter_context(report.Progress(to))
             outcome = loop.train(config, task, setting.members, directory, checkpoints, progress, signals)
-            _finish(directory, setting, task, outcome, name)
+            results.write(directory, setting, task, outcome, name, to)
         except loop.DivergedError as error:
             directory.update(status="failed", reason=str(error))
             to.print(f"{path}: stopped: {error}", style="red", markup=False)
@@ -78,38 +75,6 @@ def _run_setting(setting: sweep.Setting, directory: RunDirectory, name: str, to:
             raise
     report.show_result(to, path, directory.record)
     return DONE
-
-
-def _finish(
-    directory: RunDirectory, setting: sweep.Setting, task: tasks.Task, outcome: loop.Outcome, name: str
-) -> None:
-    """Everything that is made of the trained nets."""
-    rows = []
-    for i, member in enumerate(setting.members):
-        file, at = _model_file(directory.path, i, len(setting.members)), int(outcome.state.diverged_at[i])
-        params = jax.tree.map(lambda leaf, i=i: leaf[i], outcome.state.params)
-        jlstm.save(file, task.net, params)
-        found = task.findings(params, jax.random.fold_in(jax.random.key(member["train.seed"]), 2))
-        if found.text is not None and i == 0:
-            (directory.path / "sample.txt").write_text(found.text, encoding="utf-8")
-        rows.append({
-            **setting.static, **member,
-            "value": float(outcome.values[i]) if np.isfinite(outcome.values[i]) else None,
-            "diverged_at": None if at == NEVER else at,
-            **found.numbers,
-        })  # fmt: skip
-    directory.finish({
-        "measure": task.measure,
-        "unit": task.unit,
-        "higher_is_better": task.higher_is_better,
-        "steps": outcome.step,
-        "seconds": round(directory.seconds(), 1),
-        "members": rows,
-    })  # fmt: skip
-
-
-def _model_file(path: Path, i: int, n: int) -> Path:
-    return path / ("model.safetensors" if n == 1 else f"model-{i:0{len(str(n - 1))}d}.safetensors")
 
 
 def dry_run(config: Config, to: Console) -> int:

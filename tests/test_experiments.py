@@ -13,7 +13,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 import jlstm
-from experiments import config, device, directory, loop, plot, report, tasks
+from experiments import config, device, directory, loop, report, tasks
 from experiments.run import CONFIGS, main
 from experiments.tasks import adding
 
@@ -209,12 +209,6 @@ def test_an_idle_gpu_is_named_with_the_line_to_type(monkeypatch: pytest.MonkeyPa
     assert str(device.warning()).endswith("Type unset JAX_PLATFORMS")
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert device.warning() is None
-
-
-def test_the_plot_is_a_picture(tmp_path: Path) -> None:
-    lines = [{"step": 2.0, "loss": 0.1}, {"step": 4.0, "loss": 0.05}, {"step": 4.0, "held_out": 0.06}]
-    plot.learning_curve(tmp_path / "x.png", lines, {"always 1": 1 / 6}, title="t", measure="m", log_scale=True)
-    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
 
 
 SMALL = {

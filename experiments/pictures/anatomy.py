@@ -104,7 +104,9 @@ def _gate(cell: jlstm.Cell, key: str, z: np.ndarray) -> Rows:
         return Rows(f"{key}, before its activation", z, None, None)
     activation = cell.activation if key == "g" else cell.gate_activation
     values = np.asarray(jlstm.cells.gates.activation_function(activation)(z))
-    low, high = {"sigmoid": (0.0, 1.0), "hard_sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}.get(str(activation), (None,) * 2)
+    low, high = {"sigmoid": (0.0, 1.0), "hard_sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}.get(
+        str(activation), (None,) * 2
+    )
     return Rows(GATES[key], values, low, high)
 
 
