@@ -60,7 +60,7 @@ def draw(
         pictures["length.png"] = lengths.figure(
             [found for _, found in by_length],
             baselines,
-            title=f"{task.measure.capitalize()} by length: {title}",
+            title=f"{task.measure[:1].upper()}{task.measure[1:]} by length: {title}",
             groups=[groups[n] for n, _ in by_length] if groups else (),
             **axis,
         )

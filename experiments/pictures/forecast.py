@@ -32,7 +32,9 @@ def figure(found: Forecast, *, title: str) -> Figure:
         inside = (times >= first) & (times <= last) & np.isfinite(left)
         error = f", root mean square error {np.sqrt(np.mean(left[inside] ** 2)):.3g}" if inside.any() else ""
         for axes in panels:
-            axes.axvspan(first - half, last + half, color=shade, zorder=0, label=f"{name}, {first:g} to {last:g}{error}")
+            axes.axvspan(
+                first - half, last + half, color=shade, zorder=0, label=f"{name}, {first:g} to {last:g}{error}"
+            )
     for axes in panels:
         axes.set_xlim(times[0] - half, times[-1] + half)
         style.strip(axes)
