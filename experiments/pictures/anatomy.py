@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import jlstm
@@ -103,7 +104,7 @@ def _gate(cell: jlstm.Cell, key: str, z: np.ndarray) -> Rows:
     if type(cell) is not jlstm.LSTM:
         return Rows(f"{key}, before its activation", z, None, None)
     activation = cell.activation if key == "g" else cell.gate_activation
-    values = np.asarray(activations.activation_function(activation)(z))
+    values = np.asarray(activations.activation_function(activation)(jnp.asarray(z)))
     low, high = {"sigmoid": (0.0, 1.0), "hard_sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}.get(
         str(activation), (None,) * 2
     )

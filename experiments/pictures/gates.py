@@ -17,6 +17,8 @@ from experiments.tasks.findings import Example
 LEGIBLE = 80  # symbols that can be read beside each other
 LINES = 4  # rows of the input that are drawn as lines; more are a heat map
 VISIBLE = {" ": "␣", "\n": "↵", "\t": "→", "": "∅"}
+FEW_UNITS, FEW_STEPS = 128, 1000
+FEW_NAMES = 16  # rows of an input whose names can be read
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -34,7 +36,11 @@ def figure(part: Part, example: Example, *, title: str) -> Figure:
     if len(above) > LINES:
         image = panels[0].imshow(np.array(list(above.values())), aspect="auto", cmap="Greys")
         sheet.colorbar(image, ax=panels[0], label="input", pad=0.01)
-        panels[0].set_yticks(range(len(above)), list(above), parse_math=False)
+        if len(above) <= FEW_NAMES:
+            panels[0].set_yticks(range(len(above)), list(above), parse_math=False)
+        else:
+            panels[0].set_yticks([])
+            panels[0].set_ylabel(f"input\n{len(above)} numbers", rotation=0, ha="right", va="center", fontsize=9)
     else:
         for axes, (name, values) in zip(panels, above.items(), strict=False):
             axes.plot(places, values, color="0.1", linewidth=1.2, drawstyle="steps-mid")
@@ -69,9 +75,11 @@ def _heat(axes: Axes, rows: Rows, order: np.ndarray) -> None:
     if low is None or high is None:
         high = float(np.abs(values[np.isfinite(values)]).max(initial=0.0)) or 1.0
         low = -high
+    # Few cells are drawn as they are; of many, what shares a pixel is averaged.
+    crisp = "nearest" if len(order) <= FEW_UNITS and values.shape[1] <= FEW_STEPS else "auto"
     # Open and shut have no middle; what has a sign does.
     image = axes.imshow(
-        values, aspect="auto", cmap="viridis" if low == 0 else "RdBu_r", vmin=low, vmax=high,
+        values, aspect="auto", cmap="viridis" if low == 0 else "RdBu_r", vmin=low, vmax=high, interpolation=crisp,
         extent=(-0.5, values.shape[1] - 0.5, len(order) - 0.5, -0.5),
     )  # fmt: skip
     told = "0 shut, 1 open" if low == 0 and "gate" in rows.name else "dimensionless"

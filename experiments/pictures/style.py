@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # told apart by all eyes
+LONGEST_LABEL = 38  # letters along the vertical axis of a panel of three inches
 DASHES: tuple[Any, ...] = ("--", ":", "-.", (0, (1, 3)), (0, (8, 3)))
 
 
@@ -41,7 +42,8 @@ def baselines(axes: Axes, values: Mapping[str, float]) -> None:
 
 def score_axis(axes: Axes, label: str, unit: str, log_scale: bool = False) -> None:
     """The vertical axis of a measure: all of 0 to 100 where it is a percentage, logarithmic where that is asked for."""
-    axes.set_ylabel(label, parse_math=False)
+    lines = [line for part in label.splitlines() for line in textwrap.wrap(part, LONGEST_LABEL)]
+    axes.set_ylabel("\n".join(lines), parse_math=False)
     heights = drawn(axes)
     if log_scale and heights.min(initial=np.inf) > 0:
         axes.set_yscale("log")
