@@ -8,7 +8,7 @@ import jax
 from rich.console import Console
 
 import jlstm
-from experiments import device, pictures, report, tasks
+from experiments import device, plot, report, tasks
 from experiments.config import Request
 from experiments.directory import RunDirectory, place
 from experiments.schema import Config
@@ -56,11 +56,17 @@ def _finish(directory: RunDirectory, task: tasks.Task, params: Any, held_out: fl
     path, config = directory.path, directory.config
     title = f"{name}, {config.model.cell} {config.model.hidden_size}, seed {config.train.seed}"
     jlstm.save(path / "model.safetensors", task.net, params)
-    findings = task.findings(params, jax.random.fold_in(jax.random.key(config.train.seed), 2))
-    if findings.text is not None:
-        (path / "sample.txt").write_text(findings.text, encoding="utf-8")
-    baselines, metrics = directory.record["baselines"], directory.metrics()
-    pictures.draw(path, task, task.net, params, findings, metrics, baselines, f"{title}, {task.measure} {held_out:.4g}")
+    sample = task.findings(params, jax.random.fold_in(jax.random.key(config.train.seed), 2)).text
+    if sample is not None:
+        (path / "sample.txt").write_text(sample, encoding="utf-8")
+    plot.learning_curve(
+        path / "learning_curve.png",
+        directory.metrics(),
+        directory.record["baselines"],
+        title=f"{title}: {task.measure} {held_out:.4g} on held-out data",
+        measure=f"{task.measure} [{task.unit}]",
+        log_scale=task.log_scale,
+    )
     directory.finish({
         "measure": task.measure,
         "held_out": held_out,
