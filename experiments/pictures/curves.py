@@ -30,7 +30,7 @@ def figure(
     metrics: the lines of metrics.jsonl, each with "step", with "loss" or "held_out", and in a sweep with "member".
     groups: a label a member, by its number; members with the same label are seeds of one setting.
     """
-    count = max([line.get("member", 0) for line in metrics], default=0) + 1
+    count = max([len(groups), *(line.get("member", 0) + 1 for line in metrics)])
     losses, scores = (_settings(metrics, key, count, groups) for key in ("loss", "held_out"))
     label = f"{measure} [{unit}]"
     labels = list(dict.fromkeys([setting.label for setting in (*losses, *scores)]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,7 +45,7 @@ def figure(part: Part, example: Example, *, title: str) -> Figure:
     else:
         for axes, (name, values) in zip(panels, above.items(), strict=False):
             axes.plot(places, values, color="0.1", linewidth=1.2, drawstyle="steps-mid")
-            axes.set_ylabel(name, rotation=0, ha="right", va="center", parse_math=False)
+            axes.set_ylabel(textwrap.fill(name, 14), rotation=0, ha="right", va="center", fontsize=9, parse_math=False)
             style.strip(axes)
     order = _order(part.states)
     for axes, rows in zip(panels[-len(shown) :], shown, strict=True):

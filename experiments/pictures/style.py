@@ -21,7 +21,7 @@ DASHES: tuple[Any, ...] = ("--", ":", "-.", (0, (1, 3)), (0, (8, 3)))
 def sheet(title: str, size: tuple[float, float]) -> Figure:
     """An empty figure. Names of files and tasks come in as they are: no $ starts a formula."""
     figure = Figure(figsize=size, layout="constrained", dpi=120)
-    lines = [line for part in title.splitlines() for line in textwrap.wrap(part, int(size[0] * 12)) or [""]]
+    lines = [line for part in title.splitlines() for line in textwrap.wrap(part, int(size[0] * 10)) or [""]]
     figure.suptitle("\n".join(lines), fontsize=11, parse_math=False)
     return figure
 
