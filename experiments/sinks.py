@@ -59,7 +59,7 @@ class JsonLines:
         pass
 
     def log(self, step: int, values: Mapping[str, Any]) -> None:
-        _append(self.file, {"step": step, **{key: _plain(value) for key, value in values.items()}})
+        _append(self.file, {"step": step, **{key: _finite(value) for key, value in values.items()}})
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         pass
@@ -199,8 +199,10 @@ class Both:
             sink.begin(config, name)
 
     def log(self, step: int, values: Mapping[str, Any]) -> None:
+        # Python's own numbers, whatever NumPy or jax gave.
+        values = {key: value.item() if hasattr(value, "item") else value for key, value in values.items()}
         for sink in self.sinks:
-            sink.log(step, values)
+            sink.log(int(step), values)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         for sink in self.sinks:
@@ -257,9 +259,7 @@ def _by_member(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield _key(key, values.get("member")), value
 
 
-def _plain(value: Any) -> Any:
-    """A number of NumPy or jax as Python's own."""
-    value = value.item() if hasattr(value, "item") else value
+def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -48,7 +48,7 @@ def draw(
     """
     every = [findings] if isinstance(findings, Findings) else list(findings)
     of_shown = f"{title}, {shown_title}" if shown_title else title
-    axis = dict(measure=task.measure, unit=task.unit, log_scale=task.log_scale)
+    axis: dict[str, Any] = dict(measure=task.measure, unit=task.unit, log_scale=task.log_scale)
     pictures: dict[str, Figure] = {
         "learning_curve.png": curves.figure(
             metrics, baselines, title=f"Learning curves: {title}", loss_name=task.loss_name, groups=groups, **axis
@@ -60,7 +60,7 @@ def draw(
         pictures["length.png"] = lengths.figure(
             [found for _, found in by_length],
             baselines,
-            title=f"{task.measure.capitalize()} by length: {title}",
+            title=f"{task.measure[:1].upper()}{task.measure[1:]} by length: {title}",
             groups=[groups[n] for n, _ in by_length] if groups else (),
             **axis,
         )

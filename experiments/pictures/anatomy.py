@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import jlstm
+from jlstm.cells import gates as activations
 
 GATES = {"i": "input gate i", "f": "forget gate f", "g": "candidate g", "o": "output gate o"}
 STATES = {"c": "cell state c", "h": "hidden state h"}
@@ -92,10 +94,9 @@ def _part(found: _Found) -> Part:
     units = max(values.shape[1] for values in after.values())
     rows = [Rows(STATES.get(key, f"state {key}"), _shift(v, end[key], found.backwards), None, None)
             for key, v in sorted(after.items(), key=lambda item: item[0] != "c")]  # fmt: skip
-    rows = [row._replace(low=-1.0, high=1.0) if np.abs(row.values).max(initial=0) <= 1 and row.name == STATES["h"]
-            else row for row in rows]  # fmt: skip
     title = f"{name} of {units} units" + (f" ({found.where})" if found.where else "")
-    return Part(title, tuple(_gate(found.cell, key, values) for key, values in z.items()), tuple(rows))
+    gates = [_gate(found.cell, key, values) for key, values in z.items()]
+    return Part(title, *(tuple(row._replace(values=row.values.astype(float)) for row in r) for r in (gates, rows)))
 
 
 def _gate(cell: jlstm.Cell, key: str, z: np.ndarray) -> Rows:
@@ -103,7 +104,7 @@ def _gate(cell: jlstm.Cell, key: str, z: np.ndarray) -> Rows:
     if type(cell) is not jlstm.LSTM:
         return Rows(f"{key}, before its activation", z, None, None)
     activation = cell.activation if key == "g" else cell.gate_activation
-    values = np.asarray(jlstm.cells.gates.activation_function(activation)(z))
+    values = np.asarray(activations.activation_function(activation)(jnp.asarray(z)))
     low, high = {"sigmoid": (0.0, 1.0), "hard_sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}.get(
         str(activation), (None,) * 2
     )

@@ -30,21 +30,28 @@ def figure(
     metrics: the lines of metrics.jsonl, each with "step", with "loss" or "held_out", and in a sweep with "member".
     groups: a label a member, by its number; members with the same label are seeds of one setting.
     """
-    count = max([line.get("member", 0) for line in metrics], default=0) + 1
+    count = max([len(groups), *(line.get("member", 0) + 1 for line in metrics)])
     losses, scores = (_settings(metrics, key, count, groups) for key in ("loss", "held_out"))
     label = f"{measure} [{unit}]"
     labels = list(dict.fromkeys([setting.label for setting in (*losses, *scores)]))
     together = loss_name == label and len(labels) < 2
     sheet = style.sheet(title, (8, 5.4) if together else (8, 8))
-    panels = np.atleast_1d(sheet.subplots(1 if together else 2, 1, sharex=True))
+    panels = list(np.atleast_1d(sheet.subplots(1 if together else 2, 1, sharex=True)))
     colour = dict(zip(labels, style.colours(len(labels)), strict=True))
     for setting in losses:
-        pale = dict(alpha=0.6, linewidth=1) if together else dict(linewidth=1.2)
-        seeds.draw(panels[0], setting, colour[setting.label], _named(setting.label, "training loss", labels), **pale)
+        pale: dict[str, Any] = dict(alpha=0.6, linewidth=1) if together else dict(linewidth=1.2)
+        seeds.draw(
+            panels[0],
+            setting,
+            colour[setting.label],
+            _named(setting.label, "training loss", labels),
+            stops=True,
+            **pale,
+        )
     for setting in scores:
         shade = style.COLOURS[1] if len(labels) < 2 else colour[setting.label]
-        dots = dict(marker="o", markersize=3) if len(setting.x) <= 60 else {}
-        seeds.draw(panels[-1], setting, shade, _named(setting.label, "held-out", labels), **dots)
+        dots: dict[str, Any] = dict(marker="o", markersize=3) if len(setting.x) <= 60 else {}
+        seeds.draw(panels[-1], setting, shade, _named(setting.label, "held-out", labels), stops=True, **dots)
     style.baselines(panels[-1], baselines)
     style.score_axis(panels[-1], label if together else f"held-out\n{label}", unit, log_scale)
     if not together:
@@ -52,7 +59,7 @@ def figure(
     panels[-1].set_xlabel("optimiser steps")
     for axes in panels:
         style.strip(axes)
-    style.legend(sheet, panels)
+    style.legend(sheet, panels, seeds.note(scores))
     return sheet
 
 
@@ -67,5 +74,5 @@ def _named(label: str, what: str, labels: Sequence[str]) -> str:
 
 
 def _steep(axes: Axes) -> bool:
-    heights = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.lines] or [np.ones(1)])
-    return bool(heights.min() > 0 and heights.max() > STEEP * heights.min())
+    heights = style.drawn(axes)
+    return bool(heights.max(initial=0) > STEEP * heights.min(initial=np.inf) > 0)

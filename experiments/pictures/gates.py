@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,9 @@ from experiments.tasks.findings import Example
 LEGIBLE = 80  # symbols that can be read beside each other
 LINES = 4  # rows of the input that are drawn as lines; more are a heat map
 VISIBLE = {" ": "␣", "\n": "↵", "\t": "→", "": "∅"}
+FEW_UNITS, FEW_STEPS = 128, 1000
+FEW_NAMES = 16  # rows of an input whose names can be read
+UNKNOWN = "\N{REPLACEMENT CHARACTER}"
 
 
 def figure(part: Part, example: Example, *, title: str) -> Figure:
@@ -31,18 +35,22 @@ def figure(part: Part, example: Example, *, title: str) -> Figure:
     panels = list(np.atleast_1d(sheet.subplots(len(heights), 1, sharex=True, height_ratios=heights)))
     places = np.arange(T)
     if len(above) > LINES:
-        image = panels[0].imshow(np.array(list(above.values())), aspect="auto", cmap="Greys", interpolation="none")
-        sheet.colorbar(image, ax=panels[0], label="input")
-        panels[0].set_yticks(range(len(above)), list(above), parse_math=False)
+        image = panels[0].imshow(np.array(list(above.values())), aspect="auto", cmap="Greys")
+        sheet.colorbar(image, ax=panels[0], label="input", pad=0.01)
+        if len(above) <= FEW_NAMES:
+            panels[0].set_yticks(range(len(above)), list(above), parse_math=False)
+        else:
+            panels[0].set_yticks([])
+            panels[0].set_ylabel(f"input\n{len(above)} numbers", rotation=0, ha="right", va="center", fontsize=9)
     else:
         for axes, (name, values) in zip(panels, above.items(), strict=False):
             axes.plot(places, values, color="0.1", linewidth=1.2, drawstyle="steps-mid")
-            axes.set_ylabel(name, rotation=0, ha="right", va="center", parse_math=False)
+            axes.set_ylabel(textwrap.fill(name, 14), rotation=0, ha="right", va="center", fontsize=9, parse_math=False)
             style.strip(axes)
     order = _order(part.states)
     for axes, rows in zip(panels[-len(shown) :], shown, strict=True):
         _heat(axes, rows, order if len(order) == rows.values.shape[1] else np.arange(rows.values.shape[1]))
-    _ticks(panels[-1], example.symbols, T)
+    _ticks(panels, example.symbols, T, f"units from the highest mean {part.states[0].name}, on top, to the lowest")
     return sheet
 
 
@@ -68,33 +76,36 @@ def _heat(axes: Axes, rows: Rows, order: np.ndarray) -> None:
     if low is None or high is None:
         high = float(np.abs(values[np.isfinite(values)]).max(initial=0.0)) or 1.0
         low = -high
+    # Few cells are drawn as they are; of many, what shares a pixel is averaged.
+    crisp = "nearest" if len(order) <= FEW_UNITS and values.shape[1] <= FEW_STEPS else "auto"
     # Open and shut have no middle; what has a sign does.
     image = axes.imshow(
-        values, aspect="auto", cmap="viridis" if low == 0 else "RdBu_r", vmin=low, vmax=high, interpolation="none",
+        values, aspect="auto", cmap="viridis" if low == 0 else "RdBu_r", vmin=low, vmax=high, interpolation=crisp,
         extent=(-0.5, values.shape[1] - 0.5, len(order) - 0.5, -0.5),
     )  # fmt: skip
-    told = "0 shut, 1 open" if low == 0 and "gate" in rows.name else "no unit"
+    told = "0 shut, 1 open" if low == 0 and "gate" in rows.name else "dimensionless"
     axes.figure.colorbar(image, ax=axes, label=told, pad=0.01)  # pyright: ignore[reportAttributeAccessIssue]
     axes.set_ylabel(f"{rows.name}\n{len(order)} units", rotation=0, ha="right", va="center", fontsize=9)
     axes.set_yticks([])
 
 
-def _ticks(axes: Axes, symbols: Sequence[str], T: int) -> None:
+def _ticks(panels: Sequence[Axes], symbols: Sequence[str], T: int, order: str) -> None:
+    """Steps below; symbols, where they can be read, above as well, since they are the input."""
+    axes = panels[-1]
     axes.set_xlim(-0.5, T - 0.5)
-    order = "units from the highest mean of the first state drawn, on top, to the lowest"
     if symbols and T <= LEGIBLE:
         font = get_font(findfont(FontProperties()))
         names = [_legible(symbol, font) for symbol in symbols]
-        axes.set_xticks(range(T), names, parse_math=False, fontsize=9 if T <= 50 else 7)
-        axes.tick_params(axis="x", rotation=90 if max(map(len, names)) > 2 else 0)
+        axes.set_xticks(range(T), names, parse_math=False)
+        for edge in (panels[0], axes):
+            edge.tick_params(axis="x", labelsize=9 if T <= 50 else 7, rotation=90 if max(map(len, names)) > 2 else 0)
+        panels[0].tick_params(axis="x", top=True, labeltop=True)
         axes.set_xlabel(f"the symbol of each step\n({order})")
     else:
         axes.set_xlabel(f"step\n({order})")
 
 
 def _legible(symbol: str, font: Any) -> str:
-    """Blanks as signs, and what the font has no sign for as its number."""
+    """Blanks as signs, and one sign for all that the font has none for."""
     symbol = VISIBLE.get(symbol, symbol)
-    return "".join(
-        char if char.isprintable() and font.get_char_index(ord(char)) else f"\\x{ord(char):02x}" for char in symbol
-    )
+    return "".join(char if char.isprintable() and font.get_char_index(ord(char)) else UNKNOWN for char in symbol)

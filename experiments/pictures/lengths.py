@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -30,12 +31,12 @@ def figure(
     members = [dict(zip(map(float, m.lengths), map(float, m.values), strict=True)) for m in found]
     settings = seeds.settings(members, groups)
     for setting, colour in zip(settings, style.colours(len(settings)), strict=True):
-        dots = dict(marker="o", markersize=3) if len(setting.x) <= 60 else {}
+        dots: dict[str, Any] = dict(marker="o", markersize=3) if len(setting.x) <= 60 else {}
         seeds.draw(axes, setting, colour, setting.label or measure, **dots)
     style.baselines(axes, baselines)
     axes.set_xlim(min(first, 0), max(last, trained))
     axes.set_xlabel("length of the sequence [steps]")
     style.score_axis(axes, f"{measure} [{unit}]", unit, log_scale)
     style.strip(axes)
-    style.legend(sheet, [axes])
+    style.legend(sheet, [axes], seeds.note(settings))
     return sheet

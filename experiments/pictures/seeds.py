@@ -32,7 +32,7 @@ class Setting(NamedTuple):
         """The last point of every member that stops before the others do."""
         last = [np.flatnonzero(np.isfinite(row))[-1] for row in self.values if np.isfinite(row).any()]
         rows = [row for row in self.values if np.isfinite(row).any()]
-        return [(self.x[n], row[n]) for n, row in zip(last, rows, strict=True) if n < len(self.x) - 1]
+        return [(float(self.x[n]), float(row[n])) for n, row in zip(last, rows, strict=True) if n < len(self.x) - 1]
 
 
 def settings(members: Sequence[Points], labels: Sequence[str] = ()) -> list[Setting]:
@@ -45,20 +45,25 @@ def settings(members: Sequence[Points], labels: Sequence[str] = ()) -> list[Sett
         chosen = [points for points, name in zip(members, names, strict=True) if name == label]
         x = sorted({x for points in chosen for x, y in points.items() if np.isfinite(y)})
         values = np.array([[points.get(place, np.nan) for place in x] for points in chosen], float)
-        if x:
-            values[~np.isfinite(values)] = np.nan
-            found.append(Setting(label, np.array(x, float), values))
+        found.append(Setting(label, np.array(x, float), np.where(np.isfinite(values), values, np.nan)))
     return found
 
 
-def draw(axes: Axes, setting: Setting, colour: Any, label: str, **line: Any) -> None:
-    """The median, behind it the band from the worst member to the best, and a cross where a member stops early."""
+def note(settings: Sequence[Setting]) -> str | None:
+    """What lines and bands are, for the legend; None where all members stand alone."""
+    several = any(len(setting.values) > 1 for setting in settings)
+    return "lines: median of the seeds; bands: from the lowest to the highest" if several else None
+
+
+def draw(axes: Axes, setting: Setting, colour: Any, label: str, *, stops: bool = False, **line: Any) -> None:
+    """The median and, behind it, the band; with `stops`, a cross where a member stops before the others."""
     count = len(setting.values)
-    name = f"{label}: median of {count} seeds, band from lowest to highest" if count > 1 else label
+    name = f"{label}, {count} seeds" if count > 1 else label
+    name = name if len(setting.x) else f"{name}: diverged before the first value"
     axes.plot(setting.x, setting.middle(), color=colour, label=name, **line)
     if count > 1:
         axes.fill_between(setting.x, *setting.edges(), color=colour, alpha=0.18, linewidth=0)
-    if ends := setting.ends():
+    if stops and (ends := setting.ends()):
         told = f"{label}: diverged, {len(ends)} of {count}"
         axes.plot(*zip(*ends, strict=True), "x", color=colour, markersize=7, markeredgewidth=1.6, label=told)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,13 +14,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # told apart by all eyes
+LONGEST_LABEL = 38  # letters along the vertical axis of a panel of three inches
 DASHES: tuple[Any, ...] = ("--", ":", "-.", (0, (1, 3)), (0, (8, 3)))
 
 
 def sheet(title: str, size: tuple[float, float]) -> Figure:
     """An empty figure. Names of files and tasks come in as they are: no $ starts a formula."""
     figure = Figure(figsize=size, layout="constrained", dpi=120)
-    lines = [line for part in title.splitlines() for line in textwrap.wrap(part, int(size[0] * 12)) or [""]]
+    lines = [line for part in title.splitlines() for line in textwrap.wrap(part, int(size[0] * 10)) or [""]]
     figure.suptitle("\n".join(lines), fontsize=11, parse_math=False)
     return figure
 
@@ -40,39 +42,44 @@ def baselines(axes: Axes, values: Mapping[str, float]) -> None:
 
 def score_axis(axes: Axes, label: str, unit: str, log_scale: bool = False) -> None:
     """The vertical axis of a measure: all of 0 to 100 where it is a percentage, logarithmic where that is asked for."""
-    axes.set_ylabel(label, parse_math=False)
-    if log_scale and np.nanmin(_heights(axes), initial=np.inf) > 0:
+    lines = [line for part in label.splitlines() for line in textwrap.wrap(part, LONGEST_LABEL)]
+    axes.set_ylabel("\n".join(lines), parse_math=False)
+    heights = drawn(axes)
+    if log_scale and heights.min(initial=np.inf) > 0:
         axes.set_yscale("log")
         # Plain numbers, not powers: 0.01 is what a reader looks for.
         low, high = axes.get_ylim()
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 1e4 * low else (1.0,), numticks=30))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
-    elif unit == "%":
+    elif unit == "%" and ((heights >= 0) & (heights <= 100)).all():
         axes.set_ylim(0, 100)
         for line in axes.lines:  # one at 100 is not cut in half
             line.set_clip_on(False)
 
 
-def _heights(axes: Axes) -> np.ndarray:
+def drawn(axes: Axes) -> np.ndarray:
+    """The heights of all points of all lines."""
     return np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.lines] or [np.empty(0)])
 
 
-def legend(figure: Figure, panels: Sequence[Axes]) -> None:
-    """One legend below the panels, where it covers nothing."""
+def legend(figure: Figure, panels: Sequence[Axes], note: str | None = None) -> None:
+    """One legend below the panels, where it covers nothing; the sheet grows with it."""
     found: dict[str, Any] = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
     if not found:
         return
-    # `ncols` fills columns from top to bottom; long names need the width of the sheet for themselves.
     widest = max(len(label) for label in found)
     columns = max(1, min(4, int(figure.get_figwidth() * 12 / (widest + 8))))
-    drawn = figure.legend(
-        list(found.values()), list(found), loc="outside lower center", ncols=columns, frameon=False, fontsize=9
-    )
-    for text in drawn.get_texts():
+    rows = math.ceil(len(found) / columns)
+    figure.set_figheight(figure.get_figheight() + 0.2 * max(0, rows - 3))
+    box = figure.legend(
+        list(found.values()), list(found), loc="outside lower center", ncols=columns,
+        frameon=False, fontsize=9, title=note, title_fontsize=9,
+    )  # fmt: skip
+    for text in box.get_texts():
         text.set_parse_math(False)
 
 
