@@ -62,9 +62,7 @@ def cut(figure):
 
 
 def test_one_run_is_one_panel_where_loss_and_measure_are_the_same() -> None:
-    metrics = [
-        {"step": 2, "loss": 0.1, "steps_per_second": 3.0}, {"step": 4, "loss": 0.05}, {"step": 4, "held_out": 0.06},
-    ]  # fmt: skip
+    metrics = [{"step": 2, "loss": 0.1, "seconds": 3.0}, {"step": 4, "loss": 0.05}, {"step": 4, "held_out": 0.06}]
     figure = curves.figure(metrics, {"always 1": 1 / 6, "best": 0.01}, title="a $1 task", **ERROR)
     (axes,) = figure.axes
     np.testing.assert_array_equal(points(axes, "training loss"), [[2, 4], [0.1, 0.05]])
@@ -203,9 +201,8 @@ def test_gates_are_those_of_an_lstm_written_by_hand() -> None:
     net = jlstm.Stack((jlstm.Embed(3, 4), jlstm.Dropout(0.5), jlstm.Bidirectional(jlstm.LSTM(5)), jlstm.Dense(2)))
     params = parameters(net)
     parts = anatomy.look(net, params, ids)
-    assert [part.name for part in parts] == [
-        "LSTM of 5 units (layer 3 of 4, forward direction)", "LSTM of 5 units (layer 3 of 4, backward direction)",
-    ]  # fmt: skip
+    places = [f"LSTM of 5 units (layer 3 of 4, {direction} direction)" for direction in ("forward", "backward")]
+    assert [part.name for part in parts] == places
     embedded = np.asarray(params[0].w, float)[ids]
     for part, name in zip(parts, ("forward", "backward"), strict=True):
         mine = jax.tree.map(lambda p: np.asarray(p, float), getattr(params[2], name))
