@@ -113,7 +113,7 @@ def test_swept_values_are_a_line_and_a_band_each() -> None:
     assert len(above.collections) == 1 and band(above) == {10: (3, 5), 20: (1, 300)}
     colours = [[to_hex(line.get_color()) for line in axes.lines[:2]] for axes in (above, below)]
     assert colours[0] == colours[1] and len(set(colours[0])) == 2
-    assert "lr=3: diverged before the first value" in legend(figure)
+    assert "lr=3: no finite value" in legend(figure)
     assert above.get_yscale() == "log"  # 1 to 150
     with pytest.raises(ValueError, match="groups: expected a label for each of 4 members, got 3"):
         curves.figure(metrics, {}, title="t", groups=groups[:3], **ERROR)
@@ -270,7 +270,7 @@ def test_the_input_stands_above_the_gates(T: int, rows: int) -> None:
     figure = gates.figure(part, Example(x, named, ("s",) * T), title="t")
     first = figure.axes[0]
     if rows == 2:
-        np.testing.assert_array_equal(first.lines[0].get_ydata(), x[:, 0])
+        np.testing.assert_array_equal(first.patches[0].get_data().values, x[:, 0])
         assert first.get_ylabel().replace("\n", " ") == "a number with a long name"
     else:
         np.testing.assert_array_equal(first.images[0].get_array(), x.T)
