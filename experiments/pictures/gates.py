@@ -31,9 +31,11 @@ def figure(part: Part, example: Example, *, title: str) -> Figure:
     heights = [*[0.55] * (len(above) if len(above) <= LINES else 0), *([1.6] if len(above) > LINES else [])]
     heights += [1.0] * len(shown)
     width = 9.0 if T <= LEGIBLE else 12.0
-    sheet = style.sheet(f"{title}\n{part.name}, on one sequence of {T} steps", (width, 1.6 + 1.25 * sum(heights)))
+    sheet = style.sheet(
+        f"{title}\n{part.name}, on one sequence of {T} step{'s' * (T != 1)}", (width, 1.6 + 1.25 * sum(heights))
+    )
     panels = list(np.atleast_1d(sheet.subplots(len(heights), 1, sharex=True, height_ratios=heights)))
-    places = np.arange(T)
+    edges = np.arange(T + 1) - 0.5
     if len(above) > LINES:
         image = panels[0].imshow(np.array(list(above.values())), aspect="auto", cmap="Greys")
         sheet.colorbar(image, ax=panels[0], label="input", pad=0.01)
@@ -44,7 +46,7 @@ def figure(part: Part, example: Example, *, title: str) -> Figure:
             panels[0].set_ylabel(f"input\n{len(above)} numbers", rotation=0, ha="right", va="center", fontsize=9)
     else:
         for axes, (name, values) in zip(panels, above.items(), strict=False):
-            axes.plot(places, values, color="0.1", linewidth=1.2, drawstyle="steps-mid")
+            axes.stairs(values, edges, baseline=None, color="0.1", linewidth=1.2)
             axes.set_ylabel(textwrap.fill(name, 14), rotation=0, ha="right", va="center", fontsize=9, parse_math=False)
             style.strip(axes)
     order = _order(part.states)

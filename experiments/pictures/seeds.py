@@ -59,7 +59,7 @@ def draw(axes: Axes, setting: Setting, colour: Any, label: str, *, stops: bool =
     """The median and, behind it, the band; with `stops`, a cross where a member stops before the others."""
     count = len(setting.values)
     name = f"{label}, {count} seeds" if count > 1 else label
-    name = name if len(setting.x) else f"{name}: diverged before the first value"
+    name = name if len(setting.x) else f"{name}: no finite value"
     axes.plot(setting.x, setting.middle(), color=colour, label=name, **line)
     if count > 1:
         axes.fill_between(setting.x, *setting.edges(), color=colour, alpha=0.18, linewidth=0)
