@@ -31,6 +31,54 @@ class CharLM(Table):
     temperature: PositiveFloat = 0.7
 
 
+class CopyMemory(Table):
+    """Copy memory; `length` is T, the steps between; `held_out` and `test` count sequences."""
+
+    name: Literal["copy_memory"]
+    length: Annotated[int, Field(ge=1)] = 100
+    held_out: PositiveInt = 512
+    test: PositiveInt = 2048
+
+
+class TemporalOrder(Table):
+    """Temporal order with 2 (experiment 6a) or 3 (6b) relevant symbols; `held_out` and `test` count sequences."""
+
+    name: Literal["temporal_order"]
+    relevant: Literal[2, 3] = 2
+    held_out: PositiveInt = 2560
+    test: PositiveInt = 2560
+
+
+class Reber(Table):
+    """The embedded Reber grammar; strings have `longest` symbols at most; the others count strings."""
+
+    name: Literal["reber"]
+    longest: Annotated[int, Field(ge=9)] = 40
+    training: PositiveInt = 256
+    held_out: PositiveInt = 256
+    test: PositiveInt = 256
+
+
+class FormalLanguage(Table):
+    """Trained on lengths 1 to `length`, tested up to `test_length`; `held_out` and `test` count strings of a length."""
+
+    name: Literal["parity", "even_pairs", "cycle_navigation", "modular_arithmetic"]
+    length: PositiveInt = 40
+    test_length: PositiveInt = 500
+    held_out: PositiveInt = 32
+    test: PositiveInt = 16
+
+
 # Add a task: its record here, and in `Task`; its class in `experiments.tasks`; a config in configs/.
-Task: TypeAlias = Adding | CharLM
-TASKS: dict[str, type[Table]] = {"adding": Adding, "char_lm": CharLM}
+Task: TypeAlias = Adding | CharLM | CopyMemory | TemporalOrder | Reber | FormalLanguage
+TASKS: dict[str, type[Table]] = {
+    "adding": Adding,
+    "char_lm": CharLM,
+    "copy_memory": CopyMemory,
+    "temporal_order": TemporalOrder,
+    "reber": Reber,
+    "parity": FormalLanguage,
+    "even_pairs": FormalLanguage,
+    "cycle_navigation": FormalLanguage,
+    "modular_arithmetic": FormalLanguage,
+}

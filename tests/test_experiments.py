@@ -211,12 +211,23 @@ def test_an_idle_gpu_is_named_with_the_line_to_type(monkeypatch: pytest.MonkeyPa
     assert device.warning() is None
 
 
+SIX_STEPS = [
+    "task.held_out=4", "model.hidden_size=4", "train.batch_size=4", "train.steps=6", "train.steps_per_call=2",
+    "train.eval_every=6",
+]  # fmt: skip
 SMALL = {
     "adding": TINY,
     "char_lm": [
         "task.length=8", "task.sample_length=20", "task.embed_size=4", "data.path=text.txt", "model.hidden_size=4",
         "train.batch_size=4", "train.steps=6", "train.steps_per_call=2", "train.eval_every=6",
     ],
+    "copy_memory": ["task.length=4", "task.test=4", *SIX_STEPS],
+    "temporal_order": ["task.test=4", *SIX_STEPS],
+    "reber": ["task.longest=9", "task.training=4", "task.test=4", *SIX_STEPS],
+    **dict.fromkeys(
+        ("parity", "even_pairs", "cycle_navigation", "modular_arithmetic"),
+        ["task.length=3", "task.test_length=6", "task.test=4", *SIX_STEPS],
+    ),
 }  # fmt: skip
 
 

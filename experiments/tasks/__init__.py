@@ -9,7 +9,7 @@ import jax
 import jlstm
 from experiments import task_schema as schema
 from experiments.schema import Config
-from experiments.tasks import adding, char_lm
+from experiments.tasks import adding, char_lm, copy_memory, formal_languages, reber, temporal_order
 from experiments.tasks.findings import Example, Findings
 
 Array = jax.Array
@@ -113,6 +113,10 @@ class Task(Protocol):
 TASKS: dict[type[schema.Table], Any] = {
     schema.Adding: adding.AddingTask,
     schema.CharLM: char_lm.CharLMTask,
+    schema.CopyMemory: copy_memory.CopyMemoryTask,
+    schema.TemporalOrder: temporal_order.TemporalOrderTask,
+    schema.Reber: reber.ReberTask,
+    schema.FormalLanguage: formal_languages.FormalLanguageTask,
 }
 
 
