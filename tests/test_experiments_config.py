@@ -82,7 +82,7 @@ def test_all_errors_of_a_file_at_once_each_on_a_line_that_says_what_to_type(
         ),
         (
             [ADDING, "data.path=/x"],
-            f'{ADDING}: data.path: expected nothing for adding, which makes its own data, got "/x". Leave it out.',
+            f'{ADDING}: data.path: expected nothing for adding, which has its own data, got "/x". Leave it out.',
         ),
         ([ADDING, "--over"], "command line: unrecognized arguments: --over. Type python -m experiments.run --help."),
         (

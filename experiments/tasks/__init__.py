@@ -9,7 +9,7 @@ import jax
 import jlstm
 from experiments import task_schema as schema
 from experiments.schema import Config
-from experiments.tasks import adding, char_lm
+from experiments.tasks import adding, char_lm, csv_forecast, digits, sunspots
 from experiments.tasks.findings import Example, Findings
 
 Array = jax.Array
@@ -113,6 +113,9 @@ class Task(Protocol):
 TASKS: dict[type[schema.Table], Any] = {
     schema.Adding: adding.AddingTask,
     schema.CharLM: char_lm.CharLMTask,
+    schema.Digits: digits.DigitsTask,
+    schema.Sunspots: sunspots.SunspotsTask,
+    schema.CSV: csv_forecast.CSVTask,
 }
 
 
