@@ -74,9 +74,9 @@ def _contradictions(config: Config) -> list[str]:
             "model.bidirectional: expected false for char_lm, got true: a net that reads backwards sees the byte "
             "that it predicts. Type model.bidirectional=false."
         )
-    if config.task.name != "char_lm" and config.data.path:
+    if config.task.name not in ("char_lm", "csv") and config.data.path:
         found.append(
-            f"data.path: expected nothing for {config.task.name}, which makes its own data, "
+            f"data.path: expected nothing for {config.task.name}, which has its own data, "
             f"got {_show(config.data.path)}. Leave it out."
         )
     return found

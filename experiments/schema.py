@@ -77,7 +77,7 @@ class Run(Table):
 
 
 class Data(Table):
-    """The text of char_lm; "" is the Python standard library's own source."""
+    """The file of csv, or the text of char_lm, where "" is the source code of Python's standard library."""
 
     path: str = ""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 
 class Table(BaseModel):
@@ -69,8 +69,47 @@ class FormalLanguage(Table):
     test: PositiveInt = 16
 
 
+class Digits(Table):
+    """8x8 digits, row after row or pixel after pixel; fold `fold` of five is the test."""
+
+    name: Literal["digits"]
+    order: Literal["rows", "pixels"] = "rows"
+    fold: Annotated[int, Field(ge=0, le=4)] = 0
+
+
+class Sunspots(Table):
+    """Next year's sunspots from `length` years; `held_out` counts the last years of 1700-1920, kept to choose by.
+
+    With `difference` the net answers the change since this year. `noise` on training inputs, in standard deviations.
+    """
+
+    name: Literal["sunspots"]
+    length: Annotated[int, Field(ge=1, le=100)] = 12
+    held_out: Annotated[int, Field(ge=1, le=100)] = 35
+    difference: bool = True
+    noise: NonNegativeFloat = 0.0
+
+
+class CSV(Table):
+    """`target`, `horizon` rows ahead, from the last `length` rows of the columns `inputs`; [] is the target alone.
+
+    The end of the file is the test, before it is `held_out`: shares of the rows. `difference`, `noise`: see Sunspots.
+    """
+
+    name: Literal["csv"]
+    inputs: list[str] = []
+    target: str = ""
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    length: PositiveInt = 24
+    horizon: PositiveInt = 1
+    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    test: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    difference: bool = True
+    noise: NonNegativeFloat = 0.0
+
+
 # Add a task: its record here, and in `Task`; its class in `experiments.tasks`; a config in configs/.
-Task: TypeAlias = Adding | CharLM | CopyMemory | TemporalOrder | Reber | FormalLanguage
+Task: TypeAlias = Adding | CharLM | CopyMemory | TemporalOrder | Reber | FormalLanguage | Digits | Sunspots | CSV
 TASKS: dict[str, type[Table]] = {
     "adding": Adding,
     "char_lm": CharLM,
@@ -81,4 +120,7 @@ TASKS: dict[str, type[Table]] = {
     "even_pairs": FormalLanguage,
     "cycle_navigation": FormalLanguage,
     "modular_arithmetic": FormalLanguage,
+    "digits": Digits,
+    "sunspots": Sunspots,
+    "csv": CSV,
 }

@@ -82,7 +82,7 @@ def test_all_errors_of_a_file_at_once_each_on_a_line_that_says_what_to_type(
         ),
         (
             [ADDING, "data.path=/x"],
-            f'{ADDING}: data.path: expected nothing for adding, which makes its own data, got "/x". Leave it out.',
+            f'{ADDING}: data.path: expected nothing for adding, which has its own data, got "/x". Leave it out.',
         ),
         ([ADDING, "x.y=3"], "command line: x: unknown table. The tables are task, model, train, sweep, "),
         ([ADDING, "train.a.b=2"], "command line: expected table.key=value, got 'train.a.b=2'. Type for example "),

@@ -9,7 +9,17 @@ import jax
 import jlstm
 from experiments import task_schema as schema
 from experiments.schema import Config
-from experiments.tasks import adding, char_lm, copy_memory, formal_languages, reber, temporal_order
+from experiments.tasks import (
+    adding,
+    char_lm,
+    copy_memory,
+    csv_forecast,
+    digits,
+    formal_languages,
+    reber,
+    sunspots,
+    temporal_order,
+)
 from experiments.tasks.findings import Example, Findings
 
 Array = jax.Array
@@ -117,6 +127,9 @@ TASKS: dict[type[schema.Table], Any] = {
     schema.TemporalOrder: temporal_order.TemporalOrderTask,
     schema.Reber: reber.ReberTask,
     schema.FormalLanguage: formal_languages.FormalLanguageTask,
+    schema.Digits: digits.DigitsTask,
+    schema.Sunspots: sunspots.SunspotsTask,
+    schema.CSV: csv_forecast.CSVTask,
 }
 
 

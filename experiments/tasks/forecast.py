@@ -1,0 +1,174 @@
+"""What forecasting tasks share: a window of the last rows of a series goes in, its target `horizon` rows on comes out.
+
+A window belongs to training, held-out or test data by the row of its target. A test window may begin in the training
+rows: what is past is known. Nothing that is trained, standardised or fitted reads a row of a later part.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jlstm
+from experiments.model import build
+from experiments.schema import Config
+from experiments.tasks.findings import Example, Forecast
+
+Array = jax.Array
+
+
+class Span(NamedTuple):
+    """Rows `start` to `stop`, this one not included."""
+
+    start: int
+    stop: int
+
+
+class Series(NamedTuple):
+    """A row for each time step, in the units of the data; training, held-out and test rows follow each other."""
+
+    times: np.ndarray  # [N]
+    inputs: np.ndarray  # [N, D], float64
+    target: np.ndarray  # [N], float64
+    length: int  # of a window
+    horizon: int
+    train: Span
+    held_out: Span
+    test: Span
+
+    def ends(self, span: Span) -> np.ndarray:
+        """`[n]`, one for each target in `span` that has a whole window: rows `end - length` to `end - 1` go in."""
+        first = max(span.start, self.length + self.horizon - 1)
+        return np.arange(first, span.stop) - self.horizon + 1
+
+    def answers(self, span: Span) -> np.ndarray:
+        """The rows of the targets `[n]`."""
+        return self.ends(span) + self.horizon - 1
+
+    def repeated(self, span: Span) -> np.ndarray:
+        """The forecasts `[n]` that nothing changes: the last known value of the target."""
+        return self.target[self.ends(span) - 1]
+
+    def linear(self, fit: Span, span: Span) -> np.ndarray:
+        """The forecasts `[n]` of a linear map of the window and a constant, fitted to the targets of `fit`."""
+
+        def windows(span: Span) -> np.ndarray:
+            rows = self.ends(span)[:, None] + np.arange(-self.length, 0)
+            flat = self.inputs[rows].reshape(len(rows), -1)
+            return np.concatenate([flat, np.ones((len(rows), 1))], axis=1)
+
+        weights, *_ = np.linalg.lstsq(windows(fit), self.target[self.answers(fit)], rcond=None)
+        return windows(span) @ weights
+
+    def mean_squared_error(self, forecasts: np.ndarray, span: Span) -> float:
+        return float(np.mean((forecasts - self.target[self.answers(span)]) ** 2))
+
+
+class Windows(NamedTuple):
+    """Standardised rows `[N, D]` and targets `[N]` up to the last answer, and the `ends` `[n]` of the windows."""
+
+    inputs: Array
+    target: Array
+    ends: Array
+
+
+class ForecastTask:
+    """What `experiments.tasks.Task` asks of a task with a `Series`; its `score` and its `findings` are its own.
+
+    Inputs and target are standardised by mean and deviation of the training rows. With `difference` the net answers
+    by how much the target will differ from its last known value. `noise`, in deviations, goes on training inputs.
+    """
+
+    higher_is_better = False
+    log_scale = False
+    sequences = False
+    loss_name = "mean squared error [variances of the training targets]"
+
+    def __init__(self, config: Config, series: Series, names: list[str], difference: bool, noise: float = 0.0) -> None:
+        self.series, self.names, self.difference, self.noise = series, names, difference, noise
+        self.batch_size, self.dropout = config.train.batch_size, config.model.dropout
+        self.net = build(config.model, outputs=1, memory=series.length)
+        self.features = series.inputs.shape[1]
+        past = slice(series.train.start, series.train.stop)
+        deviations = series.inputs[past].std(axis=0)
+        # A constant column says nothing: it becomes 0.
+        scaled = (series.inputs - series.inputs[past].mean(axis=0)) / np.where(deviations > 0, deviations, 1.0)
+        self.mean, self.deviation = float(series.target[past].mean()), float(series.target[past].std())
+        self._arrays = scaled.astype(np.float32), ((series.target - self.mean) / self.deviation).astype(np.float32)
+        self.data, self.held_out, self.test = map(self.windows, (series.train, series.held_out, series.test))
+
+    def windows(self, span: Span) -> Windows:
+        """The windows whose targets lie in `span`, and nothing behind them."""
+        inputs, target = (jnp.asarray(a[: span.stop]) for a in self._arrays)
+        return Windows(inputs, target, jnp.asarray(self.series.ends(span), jnp.int32))
+
+    def batch_shape(self) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((self.batch_size, self.series.length, self.features), jnp.float32)
+
+    def init(self, key: Array) -> Any:
+        return self.net.init(key, self.features)
+
+    def carry(self, params: Any) -> None:
+        return None
+
+    def loss(self, params: Any, carry: None, data: Windows, step: Array, key: Array) -> tuple[Array, None]:
+        k_batch, k_noise, k_dropout = jax.random.split(key, 3)
+        ends = data.ends[jax.random.randint(k_batch, (self.batch_size,), 0, len(data.ends))]
+        x = self._inputs(data, ends)
+        if self.noise:
+            x += self.noise * jax.random.normal(k_noise, x.shape)
+        forecasts = self._forecasts(params, data, ends, x, k_dropout if self.dropout else None)
+        return jnp.mean((forecasts - data.target[ends + self.series.horizon - 1]) ** 2), None
+
+    def _inputs(self, data: Windows, ends: Array) -> Array:
+        return data.inputs[ends[:, None] + jnp.arange(-self.series.length, 0)]
+
+    def _forecasts(self, params: Any, data: Windows, ends: Array, x: Array, key: Array | None = None) -> Array:
+        """Standardised, `[n]`, of windows x `[n, T, D]`."""
+        _, y = jlstm.unroll(self.net, params, x, key=key)
+        return y[:, 0] + (data.target[ends - 1] if self.difference else 0.0)
+
+    def forecasts(self, params: Any, data: Windows) -> Array:
+        """Standardised, `[n]`, of all windows."""
+
+        def one(end: Array) -> Array:
+            return self._forecasts(params, data, end[None], self._inputs(data, end[None]))[0]
+
+        return jax.lax.map(one, data.ends, batch_size=1024)  # all windows of a long series are many times the series
+
+    def score(self, mean_squared_error: Any) -> Any:
+        """The measure, from an error in squared units of the target."""
+        raise NotImplementedError
+
+    def evaluate(self, params: Any, data: Windows) -> Array:
+        errors = self.forecasts(params, data) - data.target[data.ends + self.series.horizon - 1]
+        return self.score(self.deviation**2 * jnp.mean(errors**2))
+
+    def forecast(self, params: Any, *, quantity: str, time: str, spans: dict[str, Span]) -> Forecast:
+        """What the net says of every row that has a whole window before it."""
+        everything = Span(self.series.train.start, self.series.test.stop)
+        answers = self.series.answers(everything)
+        predicted = np.asarray(jax.jit(self.forecasts)(params, self.windows(everything)), np.float64)
+        times = self.series.times
+        named = {}
+        for name, span in spans.items():
+            rows = self.series.answers(span)
+            named[name] = float(times[rows[0]]), float(times[rows[-1]])
+        return Forecast(
+            times[answers], self.series.target[answers], self.mean + self.deviation * predicted, named, quantity, time
+        )
+
+    def baselines(self) -> dict[str, float]:
+        """The linear one is fitted on all that is before the test: it has no choices to make on held-out data."""
+        test, before = self.series.test, Span(self.series.train.start, self.series.held_out.stop)
+        forecasts = {"repeat the last value": self.series.repeated(test), "linear": self.series.linear(before, test)}
+        return {name: float(self.score(self.series.mean_squared_error(each, test))) for name, each in forecasts.items()}
+
+    def example(self) -> Example:
+        """The last held-out window, drawn in its own units."""
+        end = int(self.series.ends(self.series.held_out)[-1])
+        rows = slice(end - self.series.length, end)
+        return Example(self._arrays[0][rows], dict(zip(self.names, self.series.inputs[rows].T, strict=True)))
