@@ -68,12 +68,16 @@ class RunDirectory:
     """One run's files. `result` is what the run reached, None until it is finished."""
 
     def __init__(self, path: Path, config: Config, *, resume: bool = False, overwrite: bool = False) -> None:
-        """Looks, and changes nothing. UsageError where a run is there and neither option says what to do with it."""
-        self.path, self.config, self.overwrite = path, config, overwrite
-        self.record: dict[str, Any] = {}
+        self.path, self.config, self.resume, self.overwrite = path, config, resume, overwrite
         self._began, self._earlier = time.monotonic(), 0.0
+        self.look()
+
+    def look(self) -> None:
+        """Reads what is there, and changes nothing. UsageError where that is a run and no option says what to do."""
+        path, config = self.path, self.config
+        self.record: dict[str, Any] = {}
         self._refuse_foreign()
-        if overwrite or not (path / "run.json").exists():
+        if self.overwrite or not (path / "run.json").exists():
             return
         self.record = json.loads((path / "run.json").read_text())
         if self.record["config_sha256"] != config.sha256():
@@ -81,7 +85,7 @@ class RunDirectory:
                 f"{path} holds a run of another config ({self._difference()}). "
                 "Type --overwrite to replace it, or run.dir=runs/another."
             )
-        if self.result is None and not resume:
+        if self.result is None and not self.resume:
             raise UsageError(
                 f"{path} holds an unfinished run ({self.record['status']}). "
                 "Type --resume to continue it, or --overwrite to start again."

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import jax
 from rich.console import Console
 
 import jlstm
-from experiments import compilation, device, loop, report, results, sweep, table, tasks
+from experiments import compilation, device, disk, loop, report, results, sweep, table, tasks
 from experiments.checkpoints import Checkpoints
 from experiments.config import Request
 from experiments.directory import CHECKPOINTS, RunDirectory, place, place_of
@@ -17,18 +19,38 @@ from experiments.lock import Lock
 from experiments.schema import Config
 from experiments.signals import Signals
 
-DONE, DIVERGED = 0, 3
+DONE, UNWRITABLE, DIVERGED = 0, 1, 3
 
 
 def run(request: Request, to: Console, *, resume: bool, overwrite: bool) -> int:
     """Runs every program of the config that is not finished, and prints the result; returns the exit code."""
-    path, settings = place(request), sweep.settings(request.config)
-    # Every refusal comes before any work.
-    directories = [RunDirectory(place_of(s, path), s.config, resume=resume, overwrite=overwrite) for s in settings]
+    path = place(request)
+    try:
+        return _run(request, path, to, resume=resume, overwrite=overwrite)
+    except Exception as error:
+        if (words := disk.refusal(error)) is None:
+            raise
+        to.print(f"{path}: cannot be written to: {words}. Mend it, and type --resume to continue.", markup=False)
+        return UNWRITABLE
+
+
+def _run(request: Request, path: Path, to: Console, *, resume: bool, overwrite: bool) -> int:
+    settings = sweep.settings(request.config)
+    places = [place_of(setting, path) for setting in settings]
+    # Every refusal comes before any work; a process that is there before what it has left so far.
+    for at in places:
+        Lock(at).check()
+    directories = [
+        RunDirectory(at, setting.config, resume=resume, overwrite=overwrite)
+        for at, setting in zip(places, settings, strict=True)
+    ]
     compilation.keep(request.config.run.compilation_cache)
     codes = []
     with Signals() as signals:
         for setting, directory in zip(settings, directories, strict=True):
+            if signals.received:
+                to.print(f"{path}: {signals.received.name}. Type --resume to continue.", markup=False)
+                return 128 + signals.received
             codes.append(_run_setting(setting, directory, request.name, to, signals))
             if codes[-1] not in (DONE, DIVERGED):
                 return codes[-1]
@@ -44,18 +66,23 @@ def _run_setting(setting: sweep.Setting, directory: RunDirectory, name: str, to:
         to.print(f"{path}: finished before. Type --overwrite to run it again.", markup=False)
         report.show_result(to, path, directory.record)
         return DONE
+
+    def warn(line: str) -> None:
+        to.print(f"warning: {line}", style="yellow", markup=False)
+
     with ExitStack() as stack:
         stack.enter_context(Lock(path))
+        directory.look()  # again, now that no other process writes here
         task = tasks.make(config)
         to.print(f"device: {device.describe()}", markup=False)
-        if warning := device.warning():
-            to.print(f"warning: {warning}", style="yellow", markup=False)
+        if line := device.warning():
+            warn(line)
         directory.begin(task.facts)
         try:
             if "baselines" not in directory.record:
                 directory.update(baselines=task.baselines())
             checkpoints = Checkpoints(
-                path / CHECKPOINTS, keep=config.checkpoint.keep, higher_is_better=task.higher_is_better
+                path / CHECKPOINTS, keep=config.checkpoint.keep, higher_is_better=task.higher_is_better, warn=warn
             )
             stack.callback(checkpoints.close)
             progress = stack.enter_context(report.Progress(to))
@@ -66,10 +93,14 @@ def _run_setting(setting: sweep.Setting, directory: RunDirectory, name: str, to:
             to.print(f"{path}: stopped: {error}", style="red", markup=False)
             return DIVERGED
         except loop.SignalError as stop:
-            signal, step = stop.args
+            received, step = stop.args
             directory.update(status="interrupted")
-            to.print(f"\n{path}: {signal.name} at step {step}, saved. Type --resume to continue.", markup=False)
-            return 128 + signal
+            to.print(f"\n{path}: {received.name} at step {step}, saved. Type --resume to continue.", markup=False)
+            return 128 + received
+        except KeyboardInterrupt:
+            directory.update(status="interrupted")
+            to.print(f"\n{path}: stopped at once. Type --resume to continue from the last checkpoint.", markup=False)
+            return 128 + signal.SIGINT
         except BaseException as error:
             directory.update(status="failed", reason=f"{type(error).__name__}: {error}")
             raise

@@ -1,6 +1,7 @@
 """Trains one config: `python -m experiments.run configs/adding.toml train.seed=1`.
 
-Exit codes: 0 done, 2 the command or the config is wrong, 3 the loss is no longer a number, 130 Ctrl-C.
+Exit codes: 0 done, 1 the directory cannot be written to, 2 the command, the config or the data is wrong, 3 the loss is
+no longer a number, 130 Ctrl-C, 138 SIGUSR1, 143 SIGTERM: saved, --resume continues.
 """
 
 from __future__ import annotations
@@ -49,13 +50,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except config.UsageError as error:
         print(*error.args, sep="\n", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # before there is anything to save
+        return 130
 
 
 def _run(args: argparse.Namespace) -> int:
     if args.list:
-        for file in sorted(CONFIGS.glob("*.toml")):
+        for file in sorted(CONFIGS.rglob("*.toml")):
             first = file.read_text(encoding="utf-8").partition("\n")[0]
-            print(f"{CONFIGS.name}/{file.name}: {first.removeprefix('#').strip()}")
+            print(f"{file.relative_to(CONFIGS.parent).as_posix()}: {first.removeprefix('#').strip()}")
         return 0
     if args.config is None:
         raise config.UsageError("command line: expected a config. Type python -m experiments.run configs/adding.toml.")

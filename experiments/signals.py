@@ -1,8 +1,39 @@
-class Signals:
-    received = None
+"""SIGTERM, SIGUSR1 and Ctrl-C ask a run to save and stop; they never tear it in the middle of a step."""
 
-    def __enter__(self):
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from types import FrameType, TracebackType
+
+# SIGUSR1 is what Slurm sends ahead of the end (--signal=B:USR1@120); not every platform has it.
+NAMES = ("SIGINT", "SIGTERM", "SIGUSR1")
+
+
+class Signals:
+    """As a context: `received` is the first signal that came, None before. A second Ctrl-C raises KeyboardInterrupt."""
+
+    received: signal.Signals | None = None
+
+    def __enter__(self) -> Signals:
+        self._before = {}
+        if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
+            numbers = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
+            self._before = {number: signal.signal(number, self._receive) for number in numbers}
         return self
 
-    def __exit__(self, *a):
-        pass
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.received is not None:
+            if number == signal.SIGINT:
+                raise KeyboardInterrupt
+            return  # a SIGTERM behind a SIGUSR1 must not stop the save
+        self.received = signal.Signals(number)
+        # No print: a handler may come in the middle of another one.
+        os.write(2, f"\n{self.received.name}: saving after this call. Ctrl-C again stops at once.\n".encode())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,7 +92,7 @@ def test_a_run_its_files_and_what_happens_when_it_is_typed_again(capsys: pytest.
     assert "device: " in first and "step 3/6" in first and "step 6/6" in first and "this run" in first
     run = Path("r")
     assert {file.name for file in run.iterdir()} == {
-        "config.toml", "metrics.jsonl", "model.safetensors", "run.json", "learning_curve.png", "checkpoints", "lock",
+        "config.toml", "metrics.jsonl", "model.safetensors", "run.json", "learning_curve.png", "gates.png", "checkpoints", "lock",
     }  # fmt: skip
     assert config.load("r/config.toml").config == config.load(ADDING, argv[1:]).config
     record = json.loads((run / "run.json").read_text())
@@ -124,7 +126,7 @@ def test_overwrite_leaves_a_directory_that_holds_no_run(capsys: pytest.CaptureFi
 
 
 def test_an_interrupted_run_resumes_to_the_numbers_of_an_uninterrupted_one(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     argv = [ADDING, *TINY]
     assert main([*argv, "run.dir=whole"]) == 0
@@ -133,14 +135,16 @@ def test_an_interrupted_run_resumes_to_the_numbers_of_an_uninterrupted_one(
     def interrupt(self: report.Progress, step: int, loss: float, *, quiet: bool = False) -> None:
         advance(self, step, loss, quiet=quiet)
         if step == 5:
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGINT)
 
     with monkeypatch.context() as patched:
         patched.setattr(report.Progress, "advance", interrupt)
         assert main([*argv, "run.dir=parts", "--resume"]) == 130
-    assert "Type --resume to continue at step 3." in capsys.readouterr().out
+    shown = capfd.readouterr()
+    assert "parts: SIGINT at step 5, saved. Type --resume to continue." in shown.out
+    assert "SIGINT: saving after this call. Ctrl-C again stops at once." in shown.err
     assert json.loads(Path("parts/run.json").read_text())["status"] == "interrupted"
-    (line,) = errors(capsys, *argv, "run.dir=parts")
+    (line,) = errors(capfd, *argv, "run.dir=parts")
     assert line == (
         "parts holds an unfinished run (interrupted). Type --resume to continue it, or --overwrite to start again."
     )
