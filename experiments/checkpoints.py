@@ -1,14 +1,16 @@
 """Checkpoints of a run or a sweep: written beside the training, verified when read, the newest and the best kept.
 
-A checkpoint is an orbax checkpoint of one tree: `leaves` (the state's arrays, by their place in it), `facts` (JSON, as
-bytes) and `sha256` over both. A file system that lies, or a bit that flips, is seen, and the checkpoint before it is
-taken.
+orbax writes a checkpoint, makes it appear whole or not at all, and clears away old ones. What it is handed is one array
+of bytes under a SHA-256: damage that it would not notice is seen, and the checkpoint before it is taken. (And where a
+disk is full, many arrays would fail at once, each of them loudly.)
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,10 +24,14 @@ from experiments.disk import reason
 
 MEASURE = "measure"  # the name of orbax's metric that decides which checkpoint is the best
 BROKEN = "broken"  # where checkpoints that cannot be read are set aside
+PACKED = "packed"  # the one array of the tree that orbax is handed
+
+# All that orbax logs as an error it also raises, and this is where it is told in one line.
+logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 
 class Restored(NamedTuple):
-    """What a checkpoint holds: a state like the template's, the steps that are behind it, and the facts saved with it."""
+    """What a checkpoint holds: a state like the template's, its step, and the facts saved with it."""
 
     state: Any
     step: int
@@ -50,7 +56,7 @@ class Checkpoints:
         measure: on held-out data at this step, None where it was not evaluated. Raises what the save before raised.
         """
         self.wait()
-        tree = _seal(_leaves(state), json.dumps(facts).encode())
+        tree = {PACKED: _pack(state, facts)}
         metrics = None if measure is None else {MEASURE: measure}
         # A run that fell back to an older checkpoint comes by a step again.
         self._pending = self._open().save_async(step, tree, force=True, overwrite=True, metrics=metrics)
@@ -88,7 +94,7 @@ class Checkpoints:
     def _open(self) -> Any:
         """The writer, made when first needed: it looks at the checkpoints that are there."""
         if self._writer is None:
-            policies = ocp.training.preservation_policies
+            policies: Any = ocp.training.preservation_policies
             best = policies.BestN(
                 get_metric_fn=lambda metrics: metrics[MEASURE],
                 n=1,
@@ -96,7 +102,7 @@ class Checkpoints:
                 keep_checkpoints_without_metrics=False,
             )
             self._writer = ocp.training.Checkpointer(
-                self.path,
+                str(self.path),
                 preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(self.keep), best]),
                 cleanup_tmp_directories=True,  # of a process that was killed while it wrote
             )
@@ -113,35 +119,39 @@ class Checkpoints:
         )
 
 
-def _leaves(state: Any) -> dict[str, np.ndarray]:
-    """The arrays of a state on the host, by their place in it."""
-    return {
-        f"{i:04}{jax.tree_util.keystr(at)}": np.asarray(leaf)
-        for i, (at, leaf) in enumerate(jax.tree_util.tree_leaves_with_path(state))
-    }
+def _leaves(state: Any) -> list[tuple[str, np.ndarray]]:
+    """The arrays of a state on the host, and their places in it."""
+    return [(jax.tree_util.keystr(at), np.asarray(leaf)) for at, leaf in jax.tree_util.tree_leaves_with_path(state)]
 
 
-def _seal(leaves: Mapping[str, np.ndarray], facts: bytes) -> dict[str, Any]:
-    """The tree that is written."""
-    facts_bytes = np.frombuffer(facts, np.uint8)
-    digest = hashlib.sha256()
-    for name, leaf in sorted({**leaves, "facts": facts_bytes}.items()):
-        digest.update(f"{name} {leaf.dtype} {leaf.shape} ".encode())
-        digest.update(np.ascontiguousarray(leaf).tobytes())
-    return {"leaves": dict(leaves), "facts": facts_bytes, "sha256": np.frombuffer(digest.digest(), np.uint8)}
+def _layout(state: Any) -> list[list[Any]]:
+    return [[at, leaf.dtype.name, list(leaf.shape)] for at, leaf in _leaves(state)]
+
+
+def _pack(state: Any, facts: Mapping[str, Any]) -> np.ndarray:
+    """A line with the SHA-256 of all behind it, a line of JSON that says what follows, and the arrays' bytes."""
+    header = json.dumps({"leaves": _layout(state), "facts": facts}).encode()
+    contents = header + b"\n" + b"".join(leaf.tobytes() for _, leaf in _leaves(state))
+    return np.frombuffer(_seal(contents) + b"\n" + contents, np.uint8)
+
+
+def _seal(contents: bytes) -> bytes:
+    return hashlib.sha256(contents).hexdigest().encode()
 
 
 def _read(path: Path, template: Any) -> Restored:
     """The checkpoint at `path`; raises where it is not what was written, or not of this net."""
-    tree: Any = ocp.load(path)
-    facts = np.asarray(tree["facts"]).tobytes()
-    leaves = {name: np.asarray(leaf) for name, leaf in tree["leaves"].items()}
-    if not np.array_equal(_seal(leaves, facts)["sha256"], np.asarray(tree["sha256"])):
+    tree: Any = ocp.load(str(path))
+    seal, _, contents = np.asarray(tree[PACKED]).tobytes().partition(b"\n")
+    if seal != _seal(contents):
         raise ValueError("its SHA-256 is not that of its contents")
-    wanted = {name: (leaf.shape, leaf.dtype) for name, leaf in _leaves(template).items()}
-    there = {name: (leaf.shape, leaf.dtype) for name, leaf in leaves.items()}
-    if there != wanted:
-        different = sorted(name for name in {*there, *wanted} if there.get(name) != wanted.get(name))
-        raise ValueError(f"expected the state of this config, got another at {different[0]}")
-    arrays = [jnp.asarray(leaves[name]) for name in wanted]
-    return Restored(jax.tree.unflatten(jax.tree.structure(template), arrays), int(path.name), json.loads(facts))
+    header, _, body = contents.partition(b"\n")
+    there, wanted = json.loads(header), _layout(template)
+    if there["leaves"] != wanted:
+        wrong = next(a or b for a, b in itertools.zip_longest(there["leaves"], wanted) if a != b)
+        raise ValueError(f"expected the state of this config, got another at {wrong[0]}")
+    leaves, offset = [], 0
+    for _, like in _leaves(template):
+        leaves.append(jnp.asarray(np.frombuffer(body, like.dtype, like.size, offset).reshape(like.shape)))
+        offset += like.nbytes
+    return Restored(jax.tree.unflatten(jax.tree.structure(template), leaves), int(path.name), there["facts"])

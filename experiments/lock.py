@@ -34,7 +34,7 @@ class Lock:
 
     def __enter__(self) -> Lock:
         self.path.mkdir(parents=True, exist_ok=True)
-        self._file = open(self.path / NAME, "a+", encoding="utf-8")  # noqa: SIM115 (open as long as the lock holds)
+        self._file = open(self.path / NAME, "a+", encoding="utf-8")
         try:
             self._take(self._file)
         except UsageError:

@@ -92,7 +92,8 @@ def test_a_run_its_files_and_what_happens_when_it_is_typed_again(capsys: pytest.
     assert "device: " in first and "step 3/6" in first and "step 6/6" in first and "this run" in first
     run = Path("r")
     assert {file.name for file in run.iterdir()} == {
-        "config.toml", "metrics.jsonl", "model.safetensors", "run.json", "learning_curve.png", "gates.png", "checkpoints", "lock",
+        "config.toml", "metrics.jsonl", "model.safetensors", "run.json", "learning_curve.png", "gates.png",
+        "checkpoints", "lock",
     }  # fmt: skip
     assert config.load("r/config.toml").config == config.load(ADDING, argv[1:]).config
     record = json.loads((run / "run.json").read_text())
@@ -228,10 +229,10 @@ SMALL = {
     "copy_memory": ["task.length=4", "task.test=4", *SIX_STEPS],
     "temporal_order": ["task.test=4", *SIX_STEPS],
     "reber": ["task.longest=9", "task.training=4", "task.test=4", *SIX_STEPS],
-    **dict.fromkeys(
-        ("parity", "even_pairs", "cycle_navigation", "modular_arithmetic"),
-        ["task.length=3", "task.test_length=6", "task.test=4", *SIX_STEPS],
-    ),
+    **{
+        name: ["task.length=3", "task.test_length=6", "task.test=4", *SIX_STEPS]
+        for name in ("parity", "even_pairs", "cycle_navigation", "modular_arithmetic")
+    },
 }  # fmt: skip
 
 

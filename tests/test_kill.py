@@ -1,0 +1,139 @@
+"""Real processes, real signals: a run that is killed, asked to stop, or refused ends like one that was left alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orbax.checkpoint.experimental.v1 as ocp
+import pytest
+
+from experiments.run import CONFIGS, main
+
+STEPS = 80
+RUN = [
+    str(CONFIGS / "adding.toml"), "task.length=60", "task.held_out=32", "model.hidden_size=32", "model.dropout=0.1",
+    "train.batch_size=32", f"train.steps={STEPS}", "train.steps_per_call=1", "train.eval_every=9",
+    "checkpoint.every=4", "log.every=2",
+]  # fmt: skip
+SWEEP = ["sweep.seeds=2", "sweep.train.learning_rate=[1e-3, 1e-2]"]
+
+
+class Process:
+    """The command, in a process of its own, with its output in a file."""
+
+    def __init__(self, directory: Path, *more: str) -> None:
+        self.directory, self.log = directory, directory.with_suffix(".log")
+        root = CONFIGS.parent
+        with open(self.log, "a", encoding="utf-8") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "experiments.run", *RUN, f"run.dir={directory}", *more, "--resume"],
+                cwd=root,
+                env={**os.environ, "PYTHONPATH": str(root), "XLA_FLAGS": ""},
+                stdout=log,
+                stderr=log,
+            )
+
+    def metrics(self) -> int:
+        file = self.directory / "metrics.jsonl"
+        return file.read_text().count("\n") if file.exists() else 0
+
+    def wait_for(self, lines: int) -> None:
+        """Until metrics.jsonl has so many lines more, or the process ends."""
+        before = self.metrics()
+        while self.process.poll() is None and not before + lines <= self.metrics():
+            if self.metrics() < before:  # rewound to its checkpoint
+                before = self.metrics()
+            time.sleep(0.002)
+
+    def end(self, number: signal.Signals) -> int:
+        self.process.send_signal(number)
+        return self.code()
+
+    def code(self) -> int:
+        return self.process.wait(timeout=120)
+
+
+def ends(directory: Path) -> tuple[bytes, list[dict[str, Any]], list[bytes]]:
+    """All that must be equal: the last checkpoint, the metrics but for their clock, and the weights."""
+    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    metrics = [{key: value for key, value in line.items() if key != "steps_per_second"} for line in lines]
+    weights = [file.read_bytes() for file in sorted(directory.glob("*.safetensors"))]
+    tree: Any = ocp.load(str(directory / "checkpoints" / str(STEPS)))
+    _, header, state = tree["packed"].tobytes().split(b"\n", 2)  # a seal, which covers the clock, too
+    assert json.loads(header)["facts"]["pending"] is None
+    return state, metrics, weights
+
+
+def same(one: Path, other: Path) -> None:
+    assert ends(one) == ends(other)
+
+
+@pytest.fixture(autouse=True)
+def compiled_once(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The processes share what they compile."""
+    where = tmp_path_factory.getbasetemp() / "xla"
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(where))
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    yield
+
+
+def whole(path: Path, *more: str) -> Path:
+    """A run that nobody disturbed."""
+    process = Process(path / "whole", *more)
+    assert process.code() == 0, process.log.read_text()
+    return path / "whole"
+
+
+def test_a_sweep_that_is_killed_and_asked_to_stop_ends_like_one_that_was_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """SIGKILL, the newest checkpoint damaged besides; then SIGUSR1. And while it runs, nobody else may."""
+    path = tmp_path / "parts"
+    first = Process(path, *SWEEP)
+    first.wait_for(lines=16)
+    for option in ("--resume", "--overwrite"):
+        assert main([*RUN, *SWEEP, f"run.dir={path}", option]) == 2
+        assert f"process {first.process.pid} is running it" in capsys.readouterr().err
+    assert first.end(signal.SIGKILL) == -signal.SIGKILL
+    assert json.loads((path / "run.json").read_text())["status"] == "running"
+    newest = max(int(p.name) for p in (path / "checkpoints").iterdir() if p.name.isdecimal())
+    for file in (path / "checkpoints" / str(newest)).rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[:40])
+    second = Process(path, *SWEEP)
+    second.wait_for(lines=8)
+    assert second.end(signal.SIGUSR1) == 128 + signal.SIGUSR1
+    log = second.log.read_text()
+    assert f"warning: checkpoint {newest} cannot be read" in log and "SIGUSR1 at step" in log
+    assert json.loads((path / "run.json").read_text())["status"] == "interrupted"
+    third = Process(path, *SWEEP)
+    assert third.code() == 0, third.log.read_text()
+    same(path, whole(tmp_path, *SWEEP))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [[], SWEEP], ids=["run", "sweep"])
+def test_ten_kills_at_random_points(more: list[str], tmp_path: Path) -> None:
+    """Twenty over both rows; at any time from the start of the process on, not of the training."""
+    path, draw = tmp_path / "parts", random.Random(len(more))
+    ended = []
+    while len(ended) < 10:
+        process = Process(path, *more)
+        process.wait_for(lines=draw.randrange(0, 6))
+        time.sleep(draw.random() * 0.2)
+        number = draw.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+        ended.append(process.end(number))
+        assert ended[-1] in (-number, 128 + number), process.log.read_text()
+    assert {-signal.SIGKILL, 128 + signal.SIGTERM} <= set(ended)
+    last = Process(path, *more)
+    assert last.code() == 0, last.log.read_text()
+    same(path, whole(tmp_path, *more))
