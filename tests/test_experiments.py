@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 import jlstm
 from experiments import config, device, directory, loop, report, tasks
+from experiments.checkpoints import Checkpoints
 from experiments.run import CONFIGS, main
 from experiments.tasks import adding
 
@@ -153,6 +155,26 @@ def test_an_interrupted_run_resumes_to_the_numbers_of_an_uninterrupted_one(
     assert metrics(Path("parts")) == metrics(Path("whole"))
     one, other = (jlstm.load(Path(name) / "model.safetensors")[1] for name in ("parts", "whole"))
     assert all(jax.tree.leaves(jax.tree.map(np.array_equal, one, other)))
+
+
+@pytest.mark.parametrize(
+    "refused", [OSError(28, "", "r/run.json"), ValueError("UNKNOWN: No space left on device")], ids=str
+)
+def test_a_full_disk_is_one_line(
+    refused: Exception, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the standard library, and of orbax, which has the system's words in an error of its own."""
+
+    def save(self: Checkpoints, *args: Any) -> None:
+        raise refused
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoints, "save", save)
+        assert main([ADDING, *TINY, "checkpoint.every=2", "run.dir=r"]) == 1
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("r: cannot be written to: No space left on device")
+    assert last.endswith(". Mend it, and type --resume to continue.")
+    assert main([ADDING, *TINY, "checkpoint.every=2", "run.dir=r", "--resume"]) == 0
 
 
 def test_a_loss_that_is_no_number_stops_the_run(
