@@ -13,8 +13,10 @@ import json
 import os
 import platform
 import re
+import secrets
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,7 @@ class RunDirectory:
     def __init__(self, path: Path, config: Config, *, resume: bool = False, overwrite: bool = False) -> None:
         self.path, self.config, self.resume, self.overwrite = path, config, resume, overwrite
         self._began, self._earlier = time.monotonic(), 0.0
+        self.listener: Callable[[dict[str, Any]], None] = lambda line: None  # gets every line of metrics, too
         self.look()
 
     def look(self) -> None:
@@ -119,6 +122,7 @@ class RunDirectory:
         # First: a run that is killed from here on is an unfinished one, and no longer the last run's result.
         self.update(
             status="running",
+            id=self.record.get("id") or secrets.token_hex(8),  # what a tracker knows the run by
             config=self.config.model_dump(),
             config_sha256=self.config.sha256(),
             seed=self.config.train.seed,
@@ -146,15 +150,20 @@ class RunDirectory:
     def log_members(self, step: int, going: np.ndarray, **columns: Any) -> None:
         """Appends a line to metrics.jsonl for every member that is `going` `[N]`; a column is `[N]` or one number.
 
-        A single run's lines have no `member`.
+        A single run's lines have no `member`. A number that is none is null: NaN is no JSON.
         """
+        lines: list[dict[str, Any]] = []
+        for i in np.flatnonzero(going):
+            values = {name: float(np.broadcast_to(column, going.shape)[i]) for name, column in columns.items()}
+            member = {"member": int(i)} if len(going) > 1 else {}
+            finite = {name: value if np.isfinite(value) else None for name, value in values.items()}
+            lines.append({"step": step, **member, **finite})
         with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
-            for i in np.flatnonzero(going):
-                values = {name: float(np.broadcast_to(column, going.shape)[i]) for name, column in columns.items()}
-                member = {"member": int(i)} if len(going) > 1 else {}
-                file.write(json.dumps({"step": step, **member, **values}) + "\n")
+            file.write(_json_lines(lines))
+        for line in lines:
+            self.listener(line)
 
-    def metrics(self) -> list[dict[str, float]]:
+    def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl."""
         file = self.path / "metrics.jsonl"
         text = file.read_text() if file.exists() else ""
@@ -169,11 +178,15 @@ class RunDirectory:
         """The run goes on from `step`, after `seconds`: the lines written after it are dropped, half a line too."""
         self._earlier = seconds
         lines = [line for line in self.metrics() if line["step"] <= step]
-        _write(self.path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+        _write(self.path / "metrics.jsonl", _json_lines(lines))
 
     def finish(self, result: dict[str, Any]) -> None:
         """The run is done."""
         self.update(status="finished", result=result)
+
+
+def _json_lines(lines: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines)
 
 
 def _write(file: Path, text: str) -> None:

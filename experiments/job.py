@@ -12,6 +12,7 @@ from rich.console import Console
 
 import jlstm
 from experiments import compilation, device, disk, loop, report, results, sweep, table, tasks
+from experiments import tracker as trackers
 from experiments.checkpoints import Checkpoints
 from experiments.config import Request
 from experiments.directory import CHECKPOINTS, RunDirectory, place, place_of
@@ -38,6 +39,7 @@ def _run(request: Request, path: Path, to: Console, *, resume: bool, overwrite: 
     settings = sweep.settings(request.config)
     places = [place_of(setting, path) for setting in settings]
     # Every refusal comes before any work; a process that is there before what it has left so far.
+    trackers.find(request.config.log.tracker)
     for at in places:
         Lock(at).check()
     directories = [
@@ -70,6 +72,7 @@ def _run_setting(setting: sweep.Setting, directory: RunDirectory, name: str, to:
     def warn(line: str) -> None:
         to.print(f"warning: {line}", style="yellow", markup=False)
 
+    code = DONE
     with ExitStack() as stack:
         stack.enter_context(Lock(path))
         directory.look()  # again, now that no other process writes here
@@ -78,7 +81,12 @@ def _run_setting(setting: sweep.Setting, directory: RunDirectory, name: str, to:
         if line := device.warning():
             warn(line)
         directory.begin(task.facts)
+        tracker = trackers.make(config.log.tracker, path, warn)
+        # Closed behind the checkpoints, which must not wait for a network. What is raised ends the process with 1.
+        stack.push(lambda kind, *_: tracker.close(code if kind is None else 1))
+        directory.listener = tracker.log
         try:
+            tracker.begin(f"{name}/{path.name}", directory.record["id"], config.model_dump(), directory.metrics())
             if "baselines" not in directory.record:
                 directory.update(baselines=task.baselines())
             checkpoints = Checkpoints(
@@ -88,24 +96,26 @@ def _run_setting(setting: sweep.Setting, directory: RunDirectory, name: str, to:
             progress = stack.enter_context(report.Progress(to))
             outcome = loop.train(config, task, setting.members, directory, checkpoints, progress, signals)
             results.write(directory, setting, task, outcome, name, to)
+            tracker.finish(directory.record["result"])
         except loop.DivergedError as error:
             directory.update(status="failed", reason=str(error))
             to.print(f"{path}: stopped: {error}", style="red", markup=False)
-            return DIVERGED
+            code = DIVERGED
         except loop.SignalError as stop:
             received, step = stop.args
             directory.update(status="interrupted")
             to.print(f"\n{path}: {received.name} at step {step}, saved. Type --resume to continue.", markup=False)
-            return 128 + received
+            code = 128 + received
         except KeyboardInterrupt:
             directory.update(status="interrupted")
             to.print(f"\n{path}: stopped at once. Type --resume to continue from the last checkpoint.", markup=False)
-            return 128 + signal.SIGINT
+            code = 128 + signal.SIGINT
         except BaseException as error:
             directory.update(status="failed", reason=f"{type(error).__name__}: {error}")
             raise
-    report.show_result(to, path, directory.record)
-    return DONE
+    if code == DONE:
+        report.show_result(to, path, directory.record)
+    return code
 
 
 def dry_run(config: Config, to: Console) -> int:

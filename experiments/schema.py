@@ -60,7 +60,10 @@ class Checkpoint(Table):
 
 
 class Log(Table):
-    """A line of metrics every so many steps, 0 is every call; `tracker` also gets them: "" (none) or "wandb"."""
+    """A line of metrics every so many steps, 0 is every call.
+
+    tracker also gets them: "" is none, "wandb", or "package.module:Class" as in experiments/tracker.py.
+    """
 
     every: NonNegativeInt = 0
     tracker: str = ""
