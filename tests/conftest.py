@@ -1,6 +1,8 @@
 """Strict from the start: four virtual devices for the sharding tests, no silent broadcasting, `--slow`."""
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 # Before jax is imported by anything.
 os.environ.setdefault("KERAS_BACKEND", "jax")
@@ -8,6 +10,7 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_p
 
 import jax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -25,6 +28,29 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         slow = [item for item in items if item.get_closest_marker("slow")]
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if item not in slow]
+
+
+@pytest.fixture(scope="session")
+def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Runs of the experiments: each is a new program to jit, and mostly one that XLA had before, in any process."""
+    settings = {
+        "compilation_cache_dir": str(tmp_path_factory.getbasetemp().parent / "xla"),
+        "persistent_cache_min_compile_time_secs": 0,
+    }
+    before = {name: getattr(jax.config, f"jax_{name}") for name in settings}
+    for name, value in settings.items():
+        jax.config.update(f"jax_{name}", value)
+    compilation_cache.reset_cache()
+    yield
+    for name, value in before.items():
+        jax.config.update(f"jax_{name}", value)
+    compilation_cache.reset_cache()
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiled_once: None) -> None:
+    """Runs are kept under the working directory."""
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture

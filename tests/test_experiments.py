@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
+from runs import ADDING, TINY
 
 import jlstm
 from experiments import config, device, directory, loop, report, tasks
@@ -21,34 +20,7 @@ from experiments.checkpoints import Checkpoints
 from experiments.run import CONFIGS, main
 from experiments.tasks import adding
 
-ADDING = str(CONFIGS / "adding.toml")
-TINY = [
-    "task.length=8", "task.held_out=16", "model.hidden_size=4", "train.batch_size=4",
-    "model.dropout=0.1", "train.steps=6", "train.steps_per_call=2", "train.eval_every=3",
-]  # fmt: skip
-
-
-@pytest.fixture(autouse=True, scope="module")
-def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Every run here is a new program to jit, and mostly the same one to XLA."""
-    settings = {
-        "compilation_cache_dir": str(tmp_path_factory.mktemp("xla")),
-        "persistent_cache_min_compile_time_secs": 0,
-    }
-    before = {name: getattr(jax.config, f"jax_{name}") for name in settings}
-    for name, value in settings.items():
-        jax.config.update(f"jax_{name}", value)
-    compilation_cache.reset_cache()
-    yield
-    for name, value in before.items():
-        jax.config.update(f"jax_{name}", value)
-    compilation_cache.reset_cache()
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs are kept under the working directory."""
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def errors(capsys: pytest.CaptureFixture[str], *argv: str) -> list[str]:

@@ -9,18 +9,16 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from runs import ADDING
 
 from experiments import config, schema, task_schema
 from experiments.run import CONFIGS, main
 
-ADDING = str(CONFIGS / "adding.toml")
 CHAR_LM = str(CONFIGS / "char_lm.toml")
+ANY_TASK = " or ".join(f'"{name}"' for name in task_schema.TASKS)
 
 
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs are kept under the working directory."""
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def write(path: Path, text: str) -> str:
@@ -74,7 +72,7 @@ def test_all_errors_of_a_file_at_once_each_on_a_line_that_says_what_to_type(
         ([ADDING, "trian.steps=3"], "command line: trian: unknown table. Did you mean [train]?"),
         (
             [ADDING, "task.name=addin"],
-            'command line: task.name: expected "adding" or "char_lm", got "addin". Type task.name=adding.',
+            f'command line: task.name: expected {ANY_TASK}, got "addin". Type task.name=adding.',
         ),
         (
             [ADDING, "train.seed=true"],
@@ -131,7 +129,7 @@ def test_one_wrong_thing_is_one_line(argv: list[str], line: str, capsys: pytest.
             "train: expected a table [train], got 3. Write [train] on a line of its own.",
         ),
         ("task = 3\n", "task: expected a table [task], got 3. Write [task] on a line of its own."),
-        ("[train]\nsteps = 3\n", 'task.name: expected "adding" or "char_lm", got nothing. Type task.name=adding.'),
+        ("[train]\nsteps = 3\n", f"task.name: expected {ANY_TASK}, got nothing. Type task.name=adding."),
         ("extends = 3\n", 'extends: expected the name of a file, got 3. Write extends = "x.toml".'),
         ("extends = 'x.toml'\n", "`extends` goes in a circle, x.toml -> x.toml. Remove one of these `extends` lines."),
     ],

@@ -5,34 +5,20 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from runs import ADDING, TINY, lines
 
 import jlstm
 from experiments import config, loop, sweep, table, tasks
-from experiments.run import CONFIGS, main
+from experiments.run import main
 from experiments.tasks.adding import AddingTask
 from experiments.train import NEVER, make_train, members
 
-ADDING = str(CONFIGS / "adding.toml")
-TINY = [
-    "task.length=8", "task.held_out=16", "model.hidden_size=4", "train.batch_size=4",
-    "model.dropout=0.1", "train.steps=6", "train.steps_per_call=2", "train.eval_every=3",
-]  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs are kept under the working directory."""
-    monkeypatch.chdir(tmp_path)
-
-
-def lines(path: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def test_what_is_a_number_is_a_member_and_what_is_a_shape_is_a_program() -> None:
@@ -51,7 +37,8 @@ def test_what_is_a_number_is_a_member_and_what_is_a_shape_is_a_program() -> None
     assert sweep.is_single(alone) and not sweep.is_single(got)
 
 
-@pytest.mark.parametrize("parallel", [1, 2, 6])
+# 4 of 6: a part that is full, and one that is not.
+@pytest.mark.parametrize("parallel", [4, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 6))])
 def test_members_equal_their_single_runs(parallel: int) -> None:
     overrides = [
         *TINY, "train.steps_per_call=20", f"sweep.parallel={parallel}", "sweep.seeds=3",

@@ -12,25 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from runs import ADDING, TINY, lines
 
 from experiments import config, directory, loop, report, tracker
-from experiments.run import CONFIGS, main
+from experiments.run import main
 
-TINY = [
-    str(CONFIGS / "adding.toml"), "task.length=8", "task.held_out=16", "model.hidden_size=4", "train.batch_size=4",
-    "train.steps=6", "train.steps_per_call=2", "train.eval_every=3", "checkpoint.every=3", "run.dir=r",
-]  # fmt: skip
+ARGV = [ADDING, *TINY, "run.dir=r"]
+METRICS = "r/metrics.jsonl"
 RESULT = {"measure": "error", "members": [{"train.seed": 0, "value": 0.5}]}
-
-
-def lines(path: Path = Path("r")) -> list[dict[str, Any]]:
-    """Strictly JSON: NaN is none."""
-
-    def refuse(constant: str) -> None:
-        raise ValueError(constant)
-
-    text = (path / "metrics.jsonl").read_text()
-    return [json.loads(line, parse_constant=refuse) for line in text.splitlines()]
 
 
 class Mine:
@@ -62,9 +51,8 @@ class Mine:
 
 
 @pytest.fixture(autouse=True)
-def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
-    """The module `mine`, with a tracker and half a one; runs are kept under the working directory."""
-    monkeypatch.chdir(tmp_path)
+def mine(elsewhere: None, monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    """The module `mine`, with a tracker and half a one."""
     module: Any = types.ModuleType("mine")
     module.Mine, module.Half = Mine, type("Half", (), {"begin": Mine.begin, "log": Mine.log})
     Mine.told, Mine.fails = [], set()
@@ -73,16 +61,16 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
 
 
 def test_a_run_tells_its_tracker_what_it_writes_down() -> None:
-    assert main([*TINY, "log.tracker=mine:Mine"]) == 0
+    assert main([*ARGV, "log.tracker=mine:Mine"]) == 0
     record = json.loads(Path("r/run.json").read_text())
     assert Mine.told == [
         ("made", Path("r")),
         ("begin", "adding/r", record["id"], record["config"]),
-        *(("log", line) for line in lines()),
+        *(("log", line) for line in lines(METRICS)),
         ("finish", record["result"]),
         ("close", 0),
     ]
-    assert [line["step"] for line in lines()] == [2, 3, 3, 5, 6, 6]
+    assert [line["step"] for line in lines(METRICS)] == [2, 3, 3, 5, 6, 6]
 
 
 def test_a_run_that_is_interrupted_and_resumed_is_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,14 +83,14 @@ def test_a_run_that_is_interrupted_and_resumed_is_one_run(monkeypatch: pytest.Mo
 
     with monkeypatch.context() as patched:
         patched.setattr(report.Progress, "advance", interrupt)
-        assert main([*TINY, "log.tracker=mine:Mine"]) == 143
+        assert main([*ARGV, "log.tracker=mine:Mine"]) == 143
     _, begin, *logs, close = Mine.told
     assert close == ("close", 143) and [what for what, _ in logs] == ["log"] * 4
     Mine.told.clear()
-    assert main([*TINY, "log.tracker=mine:Mine", "--resume"]) == 0
+    assert main([*ARGV, "log.tracker=mine:Mine", "--resume"]) == 0
     assert Mine.told[1] == begin and Mine.told[-1] == ("close", 0)
     logs += [what for what in Mine.told if what[0] == "log"]
-    assert logs == [("log", line) for line in lines()]
+    assert logs == [("log", line) for line in lines(METRICS)]
 
 
 def test_a_run_has_one_id_until_it_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +98,7 @@ def test_a_run_has_one_id_until_it_is_started_again(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(loop, "train", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
     ids = []
     for more in ([], ["--resume", "log.tracker=mine:Mine"], ["--overwrite", "log.tracker=mine:Mine"]):
-        assert main([*TINY, *more]) == 130
+        assert main([*ARGV, *more]) == 130
         ids.append(json.loads(Path("r/run.json").read_text())["id"])
     assert ids[0] == ids[1] != ids[2]
     assert [told[2] for told in Mine.told if told[0] == "begin"] == ids[1:]
@@ -118,11 +106,11 @@ def test_a_run_has_one_id_until_it_is_started_again(monkeypatch: pytest.MonkeyPa
 
 def test_a_tracker_that_raises_is_one_warning_and_the_run_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
     Mine.fails = {"log"}
-    assert main([*TINY, "log.tracker=mine:Mine"]) == 0
-    (warning,) = [line for line in capsys.readouterr().out.splitlines() if "tracker" in line]
+    assert main([*ARGV, "log.tracker=mine:Mine"]) == 0
+    (warning,) = [line for line in capsys.readouterr().out.splitlines(METRICS) if "tracker" in line]
     what = "ConnectionError: no server for log"
     assert warning == f"warning: log.tracker: mine:Mine failed: {what}. It is left out, metrics.jsonl has it all."
-    assert len(lines()) == 6 and [what for what, *_ in Mine.told] == ["made", "begin", "close"]
+    assert len(lines(METRICS)) == 6 and [what for what, *_ in Mine.told] == ["made", "begin", "close"]
 
 
 @pytest.mark.parametrize("when", ["made", "begin", "log", "finish", "close"])
@@ -146,7 +134,7 @@ def test_wherever_a_tracker_raises(when: str, tmp_path: Path) -> None:
 )
 def test_a_tracker_hears_how_the_process_ends(error: BaseException, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "train", lambda *args: (_ for _ in ()).throw(error))
-    argv = [*TINY, "log.tracker=mine:Mine"]
+    argv = [*ARGV, "log.tracker=mine:Mine"]
     if isinstance(error, ValueError):
         with pytest.raises(ValueError, match="a bug"):
             main(argv)
@@ -174,15 +162,15 @@ def test_ctrl_c_inside_a_tracker_is_ctrl_c(tmp_path: Path, monkeypatch: pytest.M
 def test_a_tracker_that_is_none(name: str, message: str, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for absent in (None, types.ModuleType("wandb")):  # not there, or only a folder of that name
         monkeypatch.setitem(sys.modules, "wandb", absent)  # type: ignore[arg-type]
-        assert main([*TINY, f"log.tracker={name}"]) == 2
-        (line,) = capsys.readouterr().err.splitlines()
+        assert main([*ARGV, f"log.tracker={name}"]) == 2
+        (line,) = capsys.readouterr().err.splitlines(METRICS)
         assert line.startswith(f"log.tracker: {message}")
         assert (name == "wandb") == line.endswith('. Type pip install wandb, or log.tracker="".')
     assert not list(Path().iterdir())
 
 
 def test_a_number_that_is_none_is_null(tmp_path: Path) -> None:
-    run, heard = directory.RunDirectory(tmp_path, config.load(TINY[0]).config), []
+    run, heard = directory.RunDirectory(tmp_path, config.load(ADDING).config), []
     run.listener = heard.append
     for step in (5, 10):
         run.log_members(step, np.array([True, False, True]), loss=np.array([0.5, 1, np.nan]), held_out=np.inf)
@@ -190,9 +178,9 @@ def test_a_number_that_is_none_is_null(tmp_path: Path) -> None:
         {"step": 5, "member": 0, "loss": 0.5, "held_out": None},
         {"step": 5, "member": 2, "loss": None, "held_out": None},
     ]
-    assert heard[:2] == want and lines(tmp_path) == run.metrics() == heard
+    assert heard[:2] == want and lines(tmp_path / "metrics.jsonl") == run.metrics() == heard
     run.rewind(5, 1.0)
-    assert lines(tmp_path) == want
+    assert lines(tmp_path / "metrics.jsonl") == want
 
 
 class Wandb:
