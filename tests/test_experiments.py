@@ -227,13 +227,16 @@ SMALL = {
         name: ["task.length=3", "task.test_length=6", "task.test=4", *SIX_STEPS]
         for name in ("parity", "even_pairs", "cycle_navigation", "modular_arithmetic")
     },
+    "digits": ["sweep.task.fold=[3]", *SIX_STEPS[1:]],
+    "sunspots": SIX_STEPS[1:],
+    "csv": [f"data.path={CONFIGS}/data/lorenz.csv", *SIX_STEPS[1:]],
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.toml")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", sorted(CONFIGS.rglob("*.toml")), ids=lambda file: str(file.relative_to(CONFIGS)))
 def test_every_config_runs(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     task = config.load(str(file)).config.task.name
     Path("text.txt").write_text("".join(f"line {i}: the quick brown fox has {i * i} legs\n" for i in range(400)))
-    assert main([str(file), *SMALL[task]]) == 0
-    assert "held-out data after 6 steps" in capsys.readouterr().out
+    assert main([str(file), *SMALL[task], "sweep.seeds=1"]) == 0
+    assert "after 6 steps" in capsys.readouterr().out
     assert file.read_text().startswith("# "), "a config says on top what it is, its command, and what to expect"

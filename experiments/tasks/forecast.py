@@ -124,7 +124,7 @@ class ForecastTask:
         return jnp.mean((forecasts - data.target[ends + self.series.horizon - 1]) ** 2), None
 
     def _inputs(self, data: Windows, ends: Array) -> Array:
-        return data.inputs[ends[:, None] + jnp.arange(-self.series.length, 0)]
+        return data.inputs[ends[:, None] + jnp.arange(-self.series.length, 0)[None, :]]
 
     def _forecasts(self, params: Any, data: Windows, ends: Array, x: Array, key: Array | None = None) -> Array:
         """Standardised, `[n]`, of windows x `[n, T, D]`."""
