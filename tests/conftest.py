@@ -48,9 +48,13 @@ def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiled_once: None) -> None:
-    """Runs are kept under the working directory."""
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiled_once: None) -> Iterator[None]:
+    """Runs are kept under the working directory. Their nets are small: they compile longer than they run."""
     monkeypatch.chdir(tmp_path)
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture
