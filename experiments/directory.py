@@ -119,6 +119,7 @@ class RunDirectory:
     def begin(self, facts: dict[str, Any]) -> None:
         """Makes the directory, writes run.json and config.toml; with overwrite, empties it of the last run."""
         self.path.mkdir(parents=True, exist_ok=True)
+        self._began = time.monotonic()
         # First: a run that is killed from here on is an unfinished one, and no longer the last run's result.
         self.update(
             status="running",

@@ -29,11 +29,15 @@ class SignalError(Exception):
 
 
 class Outcome(NamedTuple):
-    """Where training ended: the state, leaves `[N]`, its step, and the measure of each member, NaN where diverged."""
+    """Where training ended: the state, leaves `[N]`, its step, and the measure of each member, NaN where diverged.
+
+    values: on the data of the result.   held_out: on the data to choose by.
+    """
 
     state: TrainState
     step: int
     values: np.ndarray
+    held_out: np.ndarray
 
 
 class Programs(NamedTuple):
@@ -118,9 +122,10 @@ def train(
         if signals.received and not last:
             checkpoints.close()
             raise SignalError(signals.received, step)
-    if task.test is not None or values is None:  # resumed behind its last step, a run has not evaluated yet
-        values = _evaluate(programs, state, task.held_out if task.test is None else task.test)
-    return Outcome(state, step, values)
+    if values is None:  # resumed behind its last step
+        values = _evaluate(programs, state, task.held_out)
+    test = values if task.test is None else _evaluate(programs, state, task.test)
+    return Outcome(state, step, test, values)
 
 
 def _next(step: int, every: int) -> int:

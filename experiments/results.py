@@ -36,7 +36,7 @@ def write(directory: RunDirectory, setting: Setting, task: Task, outcome: Outcom
             "diverged_at": None if at == NEVER else at,
             **findings[-1].numbers,
         })  # fmt: skip
-    best = int((np.nanargmax if task.higher_is_better else np.nanargmin)(outcome.values))
+    best = int((np.nanargmax if task.higher_is_better else np.nanargmin)(outcome.held_out))  # never by the test
     if (text := findings[best].text) is not None:
         (path / "sample.txt").write_text(text, encoding="utf-8")
     config = setting.config

@@ -198,10 +198,11 @@ NAMES = ["input gate i", "forget gate f", "candidate g", "output gate o", "cell 
 
 def test_gates_are_those_of_an_lstm_written_by_hand() -> None:
     ids = np.array([0, 2, 1, 1, 0, 2, 2])
-    net = jlstm.Stack((jlstm.Embed(3, 4), jlstm.Dropout(0.5), jlstm.Bidirectional(jlstm.LSTM(5)), jlstm.Dense(2)))
+    two = (jlstm.Bidirectional(jlstm.LSTM(5)), jlstm.LSTM(3))  # what has no state does not count
+    net = jlstm.Stack((jlstm.Embed(3, 4), jlstm.Dropout(0.5), *two, jlstm.Dense(2)))
     params = parameters(net)
     parts = anatomy.look(net, params, ids)
-    places = [f"LSTM of 5 units (layer 3 of 4, {direction} direction)" for direction in ("forward", "backward")]
+    places = [f"LSTM of 5 units (layer 1 of 2, {direction} direction)" for direction in ("forward", "backward")]
     assert [part.name for part in parts] == places
     embedded = np.asarray(params[0].w, float)[ids]
     for part, name in zip(parts, ("forward", "backward"), strict=True):

@@ -51,7 +51,13 @@ def draw(
     axis: dict[str, Any] = dict(measure=task.measure, unit=task.unit, log_scale=task.log_scale)
     pictures: dict[str, Figure] = {
         "learning_curve.png": curves.figure(
-            metrics, baselines, title=f"Learning curves: {title}", loss_name=task.loss_name, groups=groups, **axis
+            metrics,
+            # Beside a curve on held-out data: a baseline on other data has to say so.
+            baselines if task.test is None else {f"{name} (test data)": value for name, value in baselines.items()},
+            title=f"Learning curves: {title}",
+            loss_name=task.loss_name,
+            groups=groups,
+            **axis,
         )
     }
     left_out = []

@@ -62,9 +62,11 @@ def look(net: Any, params: Any, inputs: Any) -> list[Part]:
 def _layers(net: Any, seen: Any, final: Any, where: str, backwards: bool = False) -> Iterator[list[_Found]]:
     """The recurrent layers from the input up, each as its directions."""
     if isinstance(net, jlstm.Stack):
-        for number, layer in enumerate(net.layers):
-            place = f"layer {number + 1} of {len(net.layers)}"
-            yield from _layers(layer, seen[number], final[number], f"{where}, {place}" if where else place, backwards)
+        parts = [n for n, layer in enumerate(net.layers) if list(_layers(layer, seen[n], final[n], ""))]
+        for number, n in enumerate(parts):  # what has no state is no layer to a reader of the picture
+            place = f"layer {number + 1} of {len(parts)}" if len(parts) > 1 else ""
+            there = ", ".join(name for name in (where, place) if name)
+            yield from _layers(net.layers[n], seen[n], final[n], there, backwards)
     elif isinstance(net, jlstm.Bidirectional):
         forward, backward = (
             list(_layers(part, seen[n], final[n], _add(where, name), backwards != (n == 1)))

@@ -1,4 +1,4 @@
-"""A series, its forecast one step ahead, and what is left between them."""
+"""A series, its forecast, and what is left between them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ SHADES = ("#e8eef7", "#fdeedd", "#e6f4ea", "#f6e6f0", "#f0f0f0")
 def figure(found: Forecast, *, title: str) -> Figure:
     """Truth and forecast over the named spans, with the root mean square error of each, and below the residuals."""
     times, truth, predicted = (np.asarray(a, float) for a in (found.times, found.truth, found.predicted))
+    ahead = "one step" if found.ahead == 1 else f"{found.ahead} steps"
     long = len(times) > LEGIBLE
     sheet = style.sheet(title, (9, 8.4 if long else 6.4))
     panels = list(sheet.subplots(3 if long else 2, 1, height_ratios=[2, 2, 1] if long else [2, 1]))
     series, residual = panels[:-1], panels[-1]
     for axes in series:
         axes.plot(times, truth, color="0.1", linewidth=1.2, label="truth")
-        axes.plot(times, predicted, color=style.COLOURS[1], linewidth=1.2, alpha=0.85, label="forecast, one step ahead")
+        axes.plot(times, predicted, color=style.COLOURS[1], linewidth=1.2, alpha=0.85, label=f"forecast, {ahead} ahead")
         axes.set_ylabel(found.quantity, parse_math=False)
     left = truth - predicted
     residual.plot(times, left, color=style.COLOURS[0], linewidth=1)

@@ -18,7 +18,7 @@ class ByLength(NamedTuple):
 
 
 class Forecast(NamedTuple):
-    """A series and what the net said of it one step ahead: `times`, `truth`, `predicted`, all `[N]`.
+    """A series and what the net said of it `ahead` steps before: `times`, `truth`, `predicted`, all `[N]`.
 
     spans names parts of it for the legend, each with its first and last time: {"training": (1712, 1920)}.
     """
@@ -29,6 +29,7 @@ class Forecast(NamedTuple):
     spans: dict[str, tuple[float, float]]
     quantity: str  # with its unit, for the axis: "sunspot number"
     time: str  # for the axis: "year"
+    ahead: int = 1
 
 
 class Findings(NamedTuple):

@@ -157,8 +157,9 @@ class ForecastTask:
         for name, span in spans.items():
             rows = self.series.answers(span)
             named[name] = float(times[rows[0]]), float(times[rows[-1]])
+        own_units = self.mean + self.deviation * predicted
         return Forecast(
-            times[answers], self.series.target[answers], self.mean + self.deviation * predicted, named, quantity, time
+            times[answers], self.series.target[answers], own_units, named, quantity, time, self.series.horizon
         )
 
     def baselines(self) -> dict[str, float]:
