@@ -198,8 +198,7 @@ NAMES = ["input gate i", "forget gate f", "candidate g", "output gate o", "cell 
 
 def test_gates_are_those_of_an_lstm_written_by_hand() -> None:
     ids = np.array([0, 2, 1, 1, 0, 2, 2])
-    two = (jlstm.Bidirectional(jlstm.LSTM(5)), jlstm.LSTM(3))  # what has no state does not count
-    net = jlstm.Stack((jlstm.Embed(3, 4), jlstm.Dropout(0.5), *two, jlstm.Dense(2)))
+    net = jlstm.Stack((jlstm.Embed(3, 4), jlstm.Dropout(0.5), jlstm.Bidirectional(jlstm.LSTM(5)), jlstm.LSTM(3)))
     params = parameters(net)
     parts = anatomy.look(net, params, ids)
     places = [f"LSTM of 5 units (layer 1 of 2, {direction} direction)" for direction in ("forward", "backward")]
@@ -283,7 +282,7 @@ def test_the_input_stands_above_the_gates(T: int, rows: int) -> None:
 
 def test_draw_writes_what_applies_and_says_what_it_left_out(tmp_path: Path) -> None:
     x = np.ones((6, 3), np.float32)
-    task = SimpleNamespace(**ACCURACY, example=lambda: Example(x, {"one": x[:, 0]}))
+    task = SimpleNamespace(**ACCURACY, test=None, example=lambda: Example(x, {"one": x[:, 0]}))
     metrics = [*sweep([[1.0], [2.0]]), *sweep([[50.0], [60.0]], "held_out")]
     by_length = ByLength(np.array([1, 2]), np.array([50.0, 60.0]), 1)
     series = Forecast(np.arange(5), np.zeros(5), np.ones(5), {"test": (0, 4)}, "volts [V]", "second")
