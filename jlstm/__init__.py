@@ -4,6 +4,9 @@ from jlstm import cells as cells
 from jlstm import convert as convert
 from jlstm import initializers as initializers
 from jlstm.cells import LSTM as LSTM
+from jlstm.cells import LayerNormLSTM as LayerNormLSTM
+from jlstm.cells import LayerNormLSTMParams as LayerNormLSTMParams
+from jlstm.cells import LayerNormLSTMState as LayerNormLSTMState
 from jlstm.cells import LSTMParams as LSTMParams
 from jlstm.cells import LSTMState as LSTMState
 from jlstm.files import load as load

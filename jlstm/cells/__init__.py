@@ -1,6 +1,11 @@
 """The cells, one file a variant; each file's module functions are the cell, bare."""
 
+from jlstm.cells import layer_norm as layer_norm
 from jlstm.cells import lstm as lstm
+from jlstm.cells.layer_norm import LayerNormLSTM as LayerNormLSTM
+from jlstm.cells.layer_norm import LayerNormLSTMGates as LayerNormLSTMGates
+from jlstm.cells.layer_norm import LayerNormLSTMParams as LayerNormLSTMParams
+from jlstm.cells.layer_norm import LayerNormLSTMState as LayerNormLSTMState
 from jlstm.cells.lstm import LSTM as LSTM
 from jlstm.cells.lstm import LSTMGates as LSTMGates
 from jlstm.cells.lstm import LSTMParams as LSTMParams

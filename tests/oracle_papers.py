@@ -1,0 +1,56 @@
+"""One float64 NumPy step of each of these cells, written from the papers; imports nothing of jlstm or of jax.
+
+A step takes the parameters by name, the state by position, x `[*B, D]` and the cell's options; it gives the new state
+as a tuple, and the output. Letters: `*B` batch axes · `D` input features · `H` hidden size. Gates i, f, g, o.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from oracle import ACTIVATIONS
+
+Array = np.ndarray
+Step = tuple[tuple[Array, ...], Array]
+
+
+def functions(net: Any) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
+    """φ and σ"""
+    return ACTIVATIONS[net.activation][0], ACTIVATIONS[net.gate_activation][0]
+
+
+def product(x: Array, w: Array) -> Array:
+    """x w `[*B, G, H]`; x `[*B, D]`, w `[D, G, H]`."""
+    return np.einsum("...d,dgh->...gh", x, w)
+
+
+def layer_norm_lstm(net: Any, p: Any, state: Any, x: Array) -> Step:
+    """Ba, Kiros & Hinton, "Layer Normalization" (2016), supplementary material, eq. 15-16 and 20-22."""
+    φ, σ = functions(net)
+    h, c = state
+
+    def norm(a: Array, gain: Array, bias: Array) -> Array:
+        axes = tuple(range(a.ndim - gain.ndim, a.ndim))
+        μ, variance = a.mean(axes, keepdims=True), a.var(axes, keepdims=True)
+        return (a - μ) / np.sqrt(variance + net.epsilon) * gain + bias
+
+    z = norm(product(x, p.w_ih), p.gain_ih, p.bias_ih) + norm(product(h, p.w_hh), p.gain_hh, p.bias_hh)
+    if p.b is not None:
+        z = z + p.b
+    z_i, z_f, z_g, z_o = np.moveaxis(z, -2, 0)
+    c = σ(z_f) * c + σ(z_i) * φ(z_g)
+    h = σ(z_o) * φ(norm(c, p.gain_c, p.bias_c))
+    return (h, c), h
+
+
+STEPS: dict[str, Callable[[Any, Any, Any, Array], Step]] = {
+    "LayerNormLSTM": layer_norm_lstm,
+}
+
+
+def knows(net: Any) -> bool:
+    return type(net).__name__ in STEPS
+
+
+def step(net: Any, params: Any, state: Any, x: Array) -> Step:
+    return STEPS[type(net).__name__](net, params, state, x)
