@@ -4,11 +4,14 @@ from jlstm import cells as cells
 from jlstm import convert as convert
 from jlstm import initializers as initializers
 from jlstm.cells import LSTM as LSTM
+from jlstm.cells import SLSTM as SLSTM
 from jlstm.cells import LayerNormLSTM as LayerNormLSTM
 from jlstm.cells import LayerNormLSTMParams as LayerNormLSTMParams
 from jlstm.cells import LayerNormLSTMState as LayerNormLSTMState
 from jlstm.cells import LSTMParams as LSTMParams
 from jlstm.cells import LSTMState as LSTMState
+from jlstm.cells import SLSTMParams as SLSTMParams
+from jlstm.cells import SLSTMState as SLSTMState
 from jlstm.files import load as load
 from jlstm.files import save as save
 from jlstm.layers import Bidirectional as Bidirectional

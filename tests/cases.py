@@ -151,9 +151,11 @@ OTHERS: dict[str, Any] = {
 }
 CELLS: dict[str, Any] = {
     "layer-norm": jlstm.LayerNormLSTM(H, learn_initial_state=True),
+    "slstm": jlstm.SLSTM(H, heads=2, learn_initial_state=True),
 }
 VARIANTS: dict[str, Any] = {  # of these cells, for `--slow`
     "layer-norm-bare": jlstm.LayerNormLSTM(H, use_bias=False, epsilon=1e-2, **BARE),
+    "slstm-bare": jlstm.SLSTM(H, forget_gate="exp", use_bias=False, **BARE),
 }
 ROWS = LSTMS | OTHERS | CELLS
 ONE_WAY = tuple(name for name in ROWS if not name.startswith("bi-"))
@@ -177,7 +179,9 @@ def random_params(rng: np.random.Generator, net: Any, dtype: Any = "float64") ->
 
 
 def random_state(rng: np.random.Generator, net: Any, params: Any, batch: tuple[int, ...]) -> Any:
-    return random_tree(rng, jax.eval_shape(lambda p: net.initial_state(p, batch), params))
+    state = random_tree(rng, jax.eval_shape(lambda p: net.initial_state(p, batch), params))
+    # A weighted mean's sum of weights is 1 at least.
+    return state._replace(n=1 + np.abs(state.n)) if isinstance(state, jlstm.SLSTMState) else state
 
 
 def random_inputs(rng: np.random.Generator, net: Any, shape: tuple[int, ...], dtype: Any = "float64") -> np.ndarray:

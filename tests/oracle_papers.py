@@ -43,8 +43,27 @@ def layer_norm_lstm(net: Any, p: Any, state: Any, x: Array) -> Step:
     return (h, c), h
 
 
+def slstm(net: Any, p: Any, state: Any, x: Array) -> Step:
+    """Beck et al., "xLSTM: Extended Long Short-Term Memory" (2024), eq. 8-17. An m of nothing (n = 0) is no bound."""
+    φ, σ = functions(net)
+    h, c, n, m = state
+    K = h.shape[-1] // net.heads
+    z = product(x, p.w_ih) + (0.0 if p.b is None else p.b)
+    for k in range(net.heads):
+        head = slice(k * K, (k + 1) * K)
+        z[..., head] += product(h[..., head], p.w_hh[:, k])
+    log_i, z_f, z_g, z_o = np.moveaxis(z, -2, 0)
+    log_f = -np.logaddexp(0.0, -z_f) if net.forget_gate == "sigmoid" else z_f
+    bound = np.where(n == 0.0, log_i, np.maximum(log_f + m, log_i))
+    i, f = np.exp(log_i - bound), np.where(n == 0.0, 0.0, np.exp(log_f + m - bound))
+    c, n = f * c + i * φ(z_g), f * n + i
+    h = σ(z_o) * c / n
+    return (h, c, n, bound), h
+
+
 STEPS: dict[str, Callable[[Any, Any, Any, Array], Step]] = {
     "LayerNormLSTM": layer_norm_lstm,
+    "SLSTM": slstm,
 }
 
 

@@ -19,7 +19,7 @@ from test_programs import dots_in_loops
 import jlstm
 
 H = cases.H
-CELLS = [(jlstm.LayerNormLSTM(H), 1)]  # and how many products a step has with the state
+CELLS = [(jlstm.LayerNormLSTM(H), 1), (jlstm.SLSTM(H, heads=2), 1)]  # and how many products a step has with the state
 ids = dict(ids=lambda value: type(value).__name__ if dataclasses.is_dataclass(value) else str(value))
 
 
@@ -116,3 +116,67 @@ def test_layer_norm_is_blind_to_scale():
     equal(jlstm.unroll(net, scaled, x)[1], jlstm.unroll(net, params, x)[1], 1e-4)
     with pytest.raises(ValueError, match=r"LayerNormLSTM: epsilon: expected a finite number >= 1e-12, got 0"):
         jlstm.LayerNormLSTM(H, epsilon=0)
+
+
+# ---- SLSTM
+
+
+def gated(z, state=None, **options):
+    """An sLSTM of one cell whose gates are z `[B, T, 4]`, in the dtype of z: the final state and h `[B, T, 1]`."""
+    net = jlstm.SLSTM(1, use_bias=False, **options)
+    params = jlstm.SLSTMParams(jnp.eye(4, dtype=z.dtype)[..., None], jnp.zeros((1, 1, 4, 1), z.dtype), None)
+    return jlstm.unroll(net, params, z, state=state, return_sequences=True)
+
+
+@pytest.mark.parametrize("forget_gate", ["sigmoid", "exp"])
+def test_slstm_is_a_weighted_mean(x64, forget_gate):
+    """Without the stabiliser, h is a mean of all candidates, weighted by exp(z_i) and all forget gates since."""
+    z = 2 * np.random.default_rng(0).normal(size=(B, T, 4))
+    end, h = gated(z, forget_gate=forget_gate)
+    forget = np.exp(z[..., 1]) if forget_gate == "exp" else 1 / (1 + np.exp(-z[..., 1]))
+    for t in range(T):
+        weights = np.stack([np.exp(z[:, s, 0]) * np.prod(forget[:, s + 1 : t + 1], 1) for s in range(t + 1)], 1)
+        mean = np.sum(weights * np.tanh(z[:, : t + 1, 2]), 1) / np.sum(weights, 1)
+        equal(h[:, t, 0], mean / (1 + np.exp(-z[:, t, 3])))
+    equal((end.n * np.exp(end.m))[:, 0], np.sum(weights, 1))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("forget_gate", ["sigmoid", "exp"])
+def test_slstm_does_not_overflow(forget_gate, dtype):
+    """All gates at 0 and ±1e4: each combination first, then random ones: h is a mean of -1, 0 and 1, and has gradients."""
+    gates = np.stack(np.meshgrid(*[[-1e4, 0.0, 1e4]] * 4), -1).reshape(-1, 4)
+    rng = np.random.default_rng(0)
+    z = jnp.asarray(np.concatenate([gates[:, None], rng.choice([-1e4, 0.0, 1e4], (len(gates), 9, 4))], 1), dtype)
+
+    def loss(z):
+        end, h = gated(z, forget_gate=forget_gate)
+        return jnp.sum(h.astype("float32")), (end, h)
+
+    gradient, (end, h) = jax.grad(loss, has_aux=True)(z)
+    for leaf in (*jax.tree.leaves(end), h, gradient):
+        assert jnp.all(jnp.isfinite(leaf.astype("float32")))
+    assert jnp.all(jnp.abs(h) <= 1) and jnp.all(end.n >= 1) and jnp.any(gradient != 0)
+    first = np.where(gates[:, 3] > 0, 1.0, np.where(gates[:, 3] < 0, 0.0, 0.5)) * np.sign(gates[:, 2])
+    np.testing.assert_array_equal(h[:, 0, 0].astype("float32"), first)  # whatever i and f are
+
+
+def test_slstm_forgets_by_what_is_stored():
+    """One candidate after another: the larger exponent wins, and an open forget gate keeps it."""
+    z = np.array([[[50.0, 0.0, 9.0, 99.0], [-50.0, 99.0, -9.0, 99.0], [300.0, 99.0, -9.0, 99.0]]], "float32")
+    np.testing.assert_allclose(gated(z)[1][0, :, 0], [1.0, 1.0, -1.0], atol=1e-6)
+
+
+def test_slstm_heads_do_not_see_each_other(x64):
+    """Block-diagonal: one head of a dense R with zeros in its place is the same; h of one head reaches no other."""
+    net, dense = jlstm.SLSTM(H, heads=2), jlstm.SLSTM(H)
+    params, x = random(net, "float64"), inputs(net)
+    w = np.zeros((H, 1, 4, H))
+    for k in (0, 1):
+        w[2 * k : 2 * k + 2, 0, :, 2 * k : 2 * k + 2] = params.w_hh[:, k]
+    run = jax.jit(jlstm.unroll, static_argnames="return_sequences")
+    equal(run(net, params, x, return_sequences=True), run(dense, params._replace(w_hh=w), x, return_sequences=True))
+    with pytest.raises(ValueError, match=r"SLSTM: heads: expected a divisor of hidden_size = 4, got 3."):
+        jlstm.SLSTM(H, heads=3)
+    with pytest.raises(ValueError, match=r"SLSTM: forget_gate: expected one of 'sigmoid', 'exp', got 'tanh'."):
+        jlstm.SLSTM(H, forget_gate="tanh")

@@ -2,6 +2,7 @@
 
 from jlstm.cells import layer_norm as layer_norm
 from jlstm.cells import lstm as lstm
+from jlstm.cells import slstm as slstm
 from jlstm.cells.layer_norm import LayerNormLSTM as LayerNormLSTM
 from jlstm.cells.layer_norm import LayerNormLSTMGates as LayerNormLSTMGates
 from jlstm.cells.layer_norm import LayerNormLSTMParams as LayerNormLSTMParams
@@ -10,3 +11,7 @@ from jlstm.cells.lstm import LSTM as LSTM
 from jlstm.cells.lstm import LSTMGates as LSTMGates
 from jlstm.cells.lstm import LSTMParams as LSTMParams
 from jlstm.cells.lstm import LSTMState as LSTMState
+from jlstm.cells.slstm import SLSTM as SLSTM
+from jlstm.cells.slstm import SLSTMGates as SLSTMGates
+from jlstm.cells.slstm import SLSTMParams as SLSTMParams
+from jlstm.cells.slstm import SLSTMState as SLSTMState
