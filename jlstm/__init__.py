@@ -10,6 +10,9 @@ from jlstm.cells import LayerNormLSTMParams as LayerNormLSTMParams
 from jlstm.cells import LayerNormLSTMState as LayerNormLSTMState
 from jlstm.cells import LSTMParams as LSTMParams
 from jlstm.cells import LSTMState as LSTMState
+from jlstm.cells import MinLSTM as MinLSTM
+from jlstm.cells import MinLSTMParams as MinLSTMParams
+from jlstm.cells import MinLSTMState as MinLSTMState
 from jlstm.cells import SLSTMParams as SLSTMParams
 from jlstm.cells import SLSTMState as SLSTMState
 from jlstm.files import load as load

@@ -61,9 +61,19 @@ def slstm(net: Any, p: Any, state: Any, x: Array) -> Step:
     return (h, c, n, bound), h
 
 
+def min_lstm(net: Any, p: Any, state: Any, x: Array) -> Step:
+    """Feng et al., "Were RNNs All We Needed?" (2024), section 3.2.3: the gates divided by their sum."""
+    z_i, z_f, z_g = np.moveaxis(product(x, p.w_ih) + (0.0 if p.b is None else p.b), -2, 0)
+    i, f = 1 / (1 + np.exp(-z_i)), 1 / (1 + np.exp(-z_f))
+    φ = {"linear": lambda x: x}.get(net.activation) or ACTIVATIONS[net.activation][0]
+    c = f / (f + i) * state[1] + i / (f + i) * φ(z_g)
+    return (c, c), c
+
+
 STEPS: dict[str, Callable[[Any, Any, Any, Array], Step]] = {
     "LayerNormLSTM": layer_norm_lstm,
     "SLSTM": slstm,
+    "MinLSTM": min_lstm,
 }
 
 
