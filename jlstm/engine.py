@@ -108,7 +108,7 @@ def run_net(net: Cell | Layer, params: Params, x: Array, state: State, run: Run)
 def run_cell(cell: Cell, params: Params, x: Array, state: State, run: Run) -> tuple[State, Y, Trace | None]:
     """A cell over x `[T, *B, D]`, 0 at invalid steps: outputs `[T, *B, H]`, or the last valid step's `[*B, H]`."""
     options = run.options
-    kernel = BACKENDS[choose(options.name, cell, options.backend)]
+    kernel = BACKENDS[choose(options.name, cell, x.shape[0], options.backend)]
     how = How(run.reverse, options.scan_unroll, stack=run.return_sequences, record=options.name == "trace")
     origin, state = _initial_states(cell, params, x, run.batch_shape, state)
 

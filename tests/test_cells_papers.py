@@ -19,7 +19,12 @@ from test_programs import dots_in_loops
 import jlstm
 
 H = cases.H
-CELLS = [(jlstm.LayerNormLSTM(H), 1), (jlstm.SLSTM(H, heads=2), 1)]  # and how many products a step has with the state
+# With the number of products that a step has with the state.
+CELLS = [
+    (jlstm.LayerNormLSTM(H), 1),
+    (jlstm.SLSTM(H, heads=2), 1),
+    (jlstm.MinLSTM(H), 0),
+]
 ids = dict(ids=lambda value: type(value).__name__ if dataclasses.is_dataclass(value) else str(value))
 
 
@@ -144,7 +149,7 @@ def test_slstm_is_a_weighted_mean(x64, forget_gate):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("forget_gate", ["sigmoid", "exp"])
 def test_slstm_does_not_overflow(forget_gate, dtype):
-    """All gates at 0 and ±1e4: each combination first, then random ones: h is a mean of -1, 0 and 1, and has gradients."""
+    """All gates at 0 and ±1e4, each combination first, then random ones: h is a mean of candidates, with gradients."""
     gates = np.stack(np.meshgrid(*[[-1e4, 0.0, 1e4]] * 4), -1).reshape(-1, 4)
     rng = np.random.default_rng(0)
     z = jnp.asarray(np.concatenate([gates[:, None], rng.choice([-1e4, 0.0, 1e4], (len(gates), 9, 4))], 1), dtype)

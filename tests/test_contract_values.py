@@ -249,12 +249,18 @@ def choices(strength: int) -> list[dict[str, Any]]:
     ]
 
 
+def linear_choices() -> list[dict[str, Any]]:
+    """Of the backend that few cells have."""
+    rows = tuple(name for name in cases.CELLS | cases.VARIANTS if name.startswith("min-lstm"))
+    return cases.sample({"row": rows} | cases.OPTIONS | {"backend": ("associative",), "batch": ((2, 2), ())}, 2)
+
+
 @pytest.mark.parametrize("choice", choices(2), ids=cases.label)
 def test_values_and_gradients(choice):
     check(choice)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("choice", choices(3), ids=cases.label)
+@pytest.mark.parametrize("choice", choices(3) + linear_choices(), ids=cases.label)
 def test_values_and_gradients_of_all_triples(choice):
     check(choice)

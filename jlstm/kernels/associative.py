@@ -33,7 +33,6 @@ def associative(
     cell: Cell, how: How, params: Params, fixed: Fixed, carry: Carry, steps: Steps
 ) -> tuple[Carry, tuple[Y | None, None]]:
     """`scan`, to rounding. `How.unroll` means nothing here."""
-    check("unroll", cell)
     T, origin, state = steps.z.keep.shape[0], fixed.origin.c, carry.state
     if T == 0:
         return scan(cell, how, params, fixed, carry, steps)  # type: ignore[return-value]
