@@ -13,6 +13,9 @@ from jlstm.cells import LSTMState as LSTMState
 from jlstm.cells import MinLSTM as MinLSTM
 from jlstm.cells import MinLSTMParams as MinLSTMParams
 from jlstm.cells import MinLSTMState as MinLSTMState
+from jlstm.cells import OriginalLSTM as OriginalLSTM
+from jlstm.cells import OriginalLSTMParams as OriginalLSTMParams
+from jlstm.cells import OriginalLSTMState as OriginalLSTMState
 from jlstm.cells import SLSTMParams as SLSTMParams
 from jlstm.cells import SLSTMState as SLSTMState
 from jlstm.files import load as load

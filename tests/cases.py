@@ -153,11 +153,13 @@ CELLS: dict[str, Any] = {
     "layer-norm": jlstm.LayerNormLSTM(H, learn_initial_state=True),
     "slstm": jlstm.SLSTM(H, heads=2, learn_initial_state=True),
     "min-lstm": jlstm.MinLSTM(H, learn_initial_state=True),
+    "original": jlstm.OriginalLSTM(H, block_size=2, learn_initial_state=True),
 }
 VARIANTS: dict[str, Any] = {  # of these cells, for `--slow`
     "layer-norm-bare": jlstm.LayerNormLSTM(H, use_bias=False, epsilon=1e-2, **BARE),
     "slstm-bare": jlstm.SLSTM(H, forget_gate="exp", use_bias=False, **BARE),
     "min-lstm-bare": jlstm.MinLSTM(H, use_bias=False, activation="softsign"),
+    "original-bare": jlstm.OriginalLSTM(H, use_bias=False),
 }
 ROWS = LSTMS | OTHERS | CELLS
 ONE_WAY = tuple(name for name in ROWS if not name.startswith("bi-"))

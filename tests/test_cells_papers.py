@@ -9,11 +9,12 @@ import cases
 import jax
 import jax.numpy as jnp
 import numpy as np
+import oracle_papers
 import pytest
 import torch
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
-from small import RAGGED, B, T, bitwise, equal, inputs, value
+from small import RAGGED, B, D, T, bitwise, equal, inputs, value
 from test_programs import dots_in_loops
 
 import jlstm
@@ -24,6 +25,7 @@ CELLS = [
     (jlstm.LayerNormLSTM(H), 1),
     (jlstm.SLSTM(H, heads=2), 1),
     (jlstm.MinLSTM(H), 0),
+    (jlstm.OriginalLSTM(H, block_size=2), 2),
 ]
 ids = dict(ids=lambda value: type(value).__name__ if dataclasses.is_dataclass(value) else str(value))
 
@@ -185,3 +187,40 @@ def test_slstm_heads_do_not_see_each_other(x64):
         jlstm.SLSTM(H, heads=3)
     with pytest.raises(ValueError, match=r"SLSTM: forget_gate: expected one of 'sigmoid', 'exp', got 'tanh'."):
         jlstm.SLSTM(H, forget_gate="tanh")
+
+
+# ---- OriginalLSTM
+
+
+@pytest.mark.parametrize("backend", ["hoisted", pytest.param("scan", marks=pytest.mark.slow)])
+def test_the_papers_learning_rule(x64, backend):
+    """`truncated_gradient=True` against the derivatives that the paper carries forward in time; another gradient."""
+    net = jlstm.OriginalLSTM(6, block_size=2, truncated_gradient=True)
+    params, x = random(net, "float64"), inputs(net)
+    errors = np.random.default_rng(1).normal(size=(B, T, 6))
+
+    def gradient(net):
+        def loss(params):
+            return jnp.sum(errors * jlstm.unroll(net, params, x, return_sequences=True, backend=backend)[1])
+
+        return jax.jit(jax.grad(loss), compiler_options=cases.quick())(params)
+
+    truncated, whole = gradient(net), gradient(dataclasses.replace(net, truncated_gradient=False))
+    rules = [oracle_papers.original_lstm_learning_rule(net, params, *row) for row in zip(x, errors, strict=True)]
+    for name in ("w_ih", "w_hh", "b", "w_ih_gates", "w_hh_gates", "b_gates"):
+        rows = [
+            oracle_papers.original_lstm_learning_rule(net, params, *row)[name] for row in zip(x, errors, strict=True)
+        ]
+        equal(getattr(truncated, name), sum(rows))
+        assert np.max(np.abs(getattr(whole, name) - sum(rows))) > 1e-3
+
+
+def test_a_block_shares_its_gates():
+    """Cells of a block differ by their own weights alone, and what a shut output gate hides stays in c."""
+    net = jlstm.OriginalLSTM(4, block_size=2, output_bias=-99.0, input_bias=99.0)
+    params = net.init(jax.random.key(0), D)
+    assert params.w_hh_gates.shape == (4, 2, 2) and np.array_equal(params.b_gates, [[99.0] * 2, [-99.0] * 2])
+    end, y = jlstm.unroll(net, params, inputs(net, "float32"))
+    assert not np.any(np.abs(y) > 1e-6) and np.abs(end.c).min() > 1e-6
+    with pytest.raises(ValueError, match=r"OriginalLSTM: block_size: expected a divisor of hidden_size = 4, got 3."):
+        jlstm.OriginalLSTM(4, block_size=3)

@@ -1,12 +1,12 @@
-"""The LSTM with layer normalisation: Ba, Kiros & Hinton 2016, supplementary material, eq. 20-22.
+"""The LSTM with layer normalisation: Ba, Kiros & Hinton 2016, supplementary material.
 
-    z = N(W x; γ_x, β_x) + N(U h; γ_h, β_h) + b
+    z = N(W x; α_x, β_x) + N(U h; α_h, β_h) + b
     i, f, o = σ(z_i), σ(z_f), σ(z_o)
     g = φ(z_g)
     c' = f c + i g
-    h' = o φ(N(c'; γ_c, β_c))
+    h' = o φ(N(c'; α_c, β_c))
 
-    N(a; γ, β) = γ (a - mean a) / √(variance a + ε) + β
+    N(a; α, β) = α (a - mean a) / √(variance a + ε) + β
 
 The mean and variance of W x and of U h are those of all G*H numbers of one product, not of each gate.
 The functions below are the cell, bare; `LayerNormLSTM` is the record that carries their options through the engine.
@@ -119,7 +119,7 @@ def initial_state(
 
 
 def normalize(a: Sequence[Array], gain: Array, bias: Array, epsilon: float) -> list[Array]:
-    """N(a; γ, β): a, arrays `[*B, H]`, normalised together over their last axes; gain, bias `[len(a), H]`.
+    """N(a; α, β): a, arrays `[*B, H]`, normalised together over their last axes; gain, bias `[len(a), H]`.
 
     >>> a = [jnp.array([-3.0, -1.0]), jnp.array([1.0, 3.0])]
     >>> [b.tolist() for b in normalize(a, jnp.full((2, 2), 4.0), jnp.full((2, 2), 3.0), epsilon=11.0)]
@@ -135,20 +135,20 @@ def normalize(a: Sequence[Array], gain: Array, bias: Array, epsilon: float) -> l
         by_gate = jnp.expand_dims(by_gate.astype(scale.dtype), range(scale.ndim - 1))
         return gates.ungate(by_gate, axis=-2)
 
-    return [γ * (a_g * scale) + β for a_g, γ, β in zip(centred, over_batch(gain), over_batch(bias), strict=True)]
+    return [α * (a_g * scale) + β for a_g, α, β in zip(centred, over_batch(gain), over_batch(bias), strict=True)]
 
 
 def project(
     params: LayerNormLSTMParams, x: Array, *, epsilon: float = 1e-5, compute_dtype: Any = None
 ) -> LayerNormLSTMGates:
-    """N(W x; γ_x, β_x) by gate, `[*B, H]` each; x `[*B, D]`."""
+    """N(W x; α_x, β_x) by gate, `[*B, H]` each; x `[*B, D]`."""
     compute, _ = gates.compute_dtypes(compute_dtype, x, *params)
     z = gates.project(x, params.w_ih, compute)
     return LayerNormLSTMGates(*normalize(z, params.gain_ih, params.bias_ih, epsilon))
 
 
 def recur(params: LayerNormLSTMParams, state: LayerNormLSTMState, *, epsilon: float = 1e-5) -> LayerNormLSTMGates:
-    """N(U h; γ_h, β_h) + b by gate, `[*B, H]` each."""
+    """N(U h; α_h, β_h) + b by gate, `[*B, H]` each."""
     z = gates.recur(state.h, params.w_hh, None)
     bias = params.bias_hh if params.b is None else params.bias_hh + params.b
     return LayerNormLSTMGates(*normalize(z, params.gain_hh, bias, epsilon))
@@ -165,7 +165,7 @@ def update(
 ) -> tuple[LayerNormLSTMState, Array]:
     """The new state and the output h `[*B, H]`.
 
-    i, f, o = σ(z_i), σ(z_f), σ(z_o);  g = φ(z_g);  c' = f c + i g;  h' = o φ(N(c'; γ_c, β_c))
+    i, f, o = σ(z_i), σ(z_f), σ(z_o);  g = φ(z_g);  c' = f c + i g;  h' = o φ(N(c'; α_c, β_c))
     """
     φ, σ = gates.activation_function(activation), gates.activation_function(gate_activation)
     i, f, g, o = σ(z.i), σ(z.f), φ(z.g), σ(z.o)
