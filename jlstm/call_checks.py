@@ -36,13 +36,13 @@ def _position(where: str, t: Any) -> None:
         raise problem(where, "t", "an int of 32 bits", t)
 
 
-def options(where: str, values: dict[str, Any], backend: Any, backends: tuple[str, ...], default: str) -> dict:
-    """The static options of a call, normalised. default: what `backend=None` is, from the environment or not."""
+def options(where: str, values: dict[str, Any], backend: Any, backends: tuple[str, ...], default: str | None) -> dict:
+    """The static options of a call, normalised. default: what `backend=None` is, from the environment, or None."""
     kinds = dict.fromkeys(("return_sequences", "reverse", "time_major"), boolean)
     kinds |= dict.fromkeys(("checkpoint_every", "truncate_every"), size_or_none) | {"scan_unroll": size}
     checked = {name: kinds[name](where, name, value) for name, value in values.items()}
     name, backend = ("JLSTM_BACKEND", default) if backend is None else ("backend", backend)
-    return checked | {"backend": choice(where, name, backend, backends)}
+    return checked | {"backend": None if backend is None else choice(where, name, backend, backends)}
 
 
 def _public(where: str, name: str) -> str:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jlstm import call_checks, checks
-from jlstm.kernels import BACKENDS
+from jlstm.kernels import BACKENDS, choose
 from jlstm.kernels.scan import Carry, Fixed, How, Steps, add, body, one, select
 from jlstm.types import Array, Backend, Cell, Key, Layer, Noise, Params, Shape, State, Y
 
@@ -42,7 +42,7 @@ class Options:
     checkpoint_every: int | None = None
     truncate_every: int | None = None
     scan_unroll: int = 1
-    backend: Backend = "hoisted"
+    backend: Backend | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +108,7 @@ def run_net(net: Cell | Layer, params: Params, x: Array, state: State, run: Run)
 def run_cell(cell: Cell, params: Params, x: Array, state: State, run: Run) -> tuple[State, Y, Trace | None]:
     """A cell over x `[T, *B, D]`, 0 at invalid steps: outputs `[T, *B, H]`, or the last valid step's `[*B, H]`."""
     options = run.options
+    kernel = BACKENDS[choose(options.name, cell, x.shape[0], options.backend)]
     how = How(run.reverse, options.scan_unroll, stack=run.return_sequences, record=options.name == "trace")
     origin, state = _initial_states(cell, params, x, run.batch_shape, state)
 
@@ -131,7 +132,7 @@ def run_cell(cell: Cell, params: Params, x: Array, state: State, run: Run) -> tu
         if options.name == "step":  # no loop around one step
             carry, emitted = body(cell, how, params, fixed, carry, one(steps))
             return carry, jax.tree.map(lambda a: a[None], emitted)
-        return BACKENDS[options.backend](cell, how, params, fixed, carry, steps)
+        return kernel(cell, how, params, fixed, carry, steps)
 
     if options.checkpoint_every is None:
         carry, (y, before) = sequence(carry, xs)

@@ -28,7 +28,7 @@ State: TypeAlias = Any
 Z: TypeAlias = Any
 Y: TypeAlias = Any
 
-Backend = Literal["scan", "hoisted"]
+Backend = Literal["scan", "hoisted", "associative"]
 Merge = Literal["concat", "sum", "mul", "mean", "none"]
 
 GATES = ("i", "f", "g", "o")

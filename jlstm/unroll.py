@@ -69,8 +69,7 @@ def _start(name: str, net: Any, backend: Backend | None, arrays: dict[str, Any],
     """Everything that can be told without tracing, then the jitted call."""
     checks.hashable(name, "net", checks.net(name, net))
     call_checks.arrays(name, arrays)
-    default = os.environ.get("JLSTM_BACKEND") or "hoisted"
-    options = call_checks.options(name, options, backend, tuple(BACKENDS), default)
+    options = call_checks.options(name, options, backend, tuple(BACKENDS), os.environ.get("JLSTM_BACKEND") or None)
     params, inputs = arrays.pop("params"), arrays.pop("inputs")
     return _call(net, params, inputs, _Given(**arrays), Options(name=name, **options))
 
@@ -116,8 +115,8 @@ def unroll(
     checkpoint_every: recompute chunks of k steps in the backward pass: memory O(T/k + k), the same numbers.
     truncate_every: truncated back-propagation through time: the gradient stops at multiples of k.
     scan_unroll: steps in one iteration of the loop, as in `lax.scan`.
-    backend: "scan" (ordinary differentiation) or "hoisted" (no weight gradient in the loop); None picks, or the
-        environment's JLSTM_BACKEND does.
+    backend: "scan" (ordinary differentiation), "hoisted" (no weight gradient in the loop) or "associative" (no loop;
+        `MinLSTM` alone). None picks, or the environment's JLSTM_BACKEND does.
 
     Raises ValueError or TypeError for arguments that do not fit, before any work; NotImplementedError where a named
     backend cannot do a legal call.

@@ -224,10 +224,14 @@ UNROLL = [
         'Type jax.config.update("jax_enable_x64", True) first.',
     ),
     # options
-    ("backend='fast'", ValueError, "backend: expected one of 'scan', 'hoisted', got 'fast'."),
-    ("backend=''", ValueError, "backend: expected one of 'scan', 'hoisted', got ''."),
-    ("backend=False", TypeError, "backend: expected one of 'scan', 'hoisted', got False."),
-    ("backend=np.array(['a', 'b'])", TypeError, "backend: expected one of 'scan', 'hoisted', got an array <U1[2]."),
+    ("backend='fast'", ValueError, "backend: expected one of 'scan', 'hoisted', 'associative', got 'fast'."),
+    ("backend=''", ValueError, "backend: expected one of 'scan', 'hoisted', 'associative', got ''."),
+    ("backend=False", TypeError, "backend: expected one of 'scan', 'hoisted', 'associative', got False."),
+    (
+        "backend=np.array(['a', 'b'])",
+        TypeError,
+        "backend: expected one of 'scan', 'hoisted', 'associative', got an array <U1[2].",
+    ),
     ("return_sequences=1", TypeError, "return_sequences: expected True or False, got 1."),
     ("return_sequences=None", TypeError, "return_sequences: expected True or False, got None."),
     ("reverse=jnp.array(True)", TypeError, "reverse: expected True or False, got an array bool[]."),

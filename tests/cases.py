@@ -131,10 +131,11 @@ class Counter(jlstm.Cell):
 
 # ---- rows
 
+BARE = dict(activation="softsign", gate_activation="hard_sigmoid")
 LSTMS: dict[str, Any] = {
     "lstm": jlstm.LSTM(H),
     "lstm-learned": jlstm.LSTM(H, learn_initial_state=True, forget_bias=jlstm.initializers.Chrono(20)),
-    "lstm-bare": jlstm.LSTM(H, use_bias=False, activation="softsign", gate_activation="hard_sigmoid"),
+    "lstm-bare": jlstm.LSTM(H, use_bias=False, **BARE),
 }
 OTHERS: dict[str, Any] = {
     "elman": Elman(),
@@ -148,7 +149,19 @@ OTHERS: dict[str, Any] = {
     "bi-mean": jlstm.Residual(jlstm.Bidirectional(Elman(D), merge="mean")),
     "bi-none": jlstm.Bidirectional(Elman(), merge="none"),
 }
-ROWS = LSTMS | OTHERS
+CELLS: dict[str, Any] = {
+    "layer-norm": jlstm.LayerNormLSTM(H, learn_initial_state=True),
+    "slstm": jlstm.SLSTM(H, heads=2, learn_initial_state=True),
+    "min-lstm": jlstm.MinLSTM(H, learn_initial_state=True),
+    "original": jlstm.OriginalLSTM(H, block_size=2, learn_initial_state=True),
+}
+VARIANTS: dict[str, Any] = {  # of these cells, for `--slow`
+    "layer-norm-bare": jlstm.LayerNormLSTM(H, use_bias=False, epsilon=1e-2, **BARE),
+    "slstm-bare": jlstm.SLSTM(H, forget_gate="exp", use_bias=False, **BARE),
+    "min-lstm-bare": jlstm.MinLSTM(H, use_bias=False, activation="softsign"),
+    "original-bare": jlstm.OriginalLSTM(H, use_bias=False),
+}
+ROWS = LSTMS | OTHERS | CELLS
 ONE_WAY = tuple(name for name in ROWS if not name.startswith("bi-"))
 
 
@@ -170,7 +183,9 @@ def random_params(rng: np.random.Generator, net: Any, dtype: Any = "float64") ->
 
 
 def random_state(rng: np.random.Generator, net: Any, params: Any, batch: tuple[int, ...]) -> Any:
-    return random_tree(rng, jax.eval_shape(lambda p: net.initial_state(p, batch), params))
+    state = random_tree(rng, jax.eval_shape(lambda p: net.initial_state(p, batch), params))
+    # A weighted mean's sum of weights is 1 at least.
+    return state._replace(n=1 + np.abs(state.n)) if isinstance(state, jlstm.SLSTMState) else state
 
 
 def random_inputs(rng: np.random.Generator, net: Any, shape: tuple[int, ...], dtype: Any = "float64") -> np.ndarray:

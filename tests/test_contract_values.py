@@ -33,7 +33,7 @@ class Case:
     """A net and a choice of the options, compiled once."""
 
     def __init__(self, choice: dict[str, Any]) -> None:
-        self.choice, self.net, self.batch = choice, cases.ROWS[choice["row"]], choice["batch"]
+        self.choice, self.net, self.batch = choice, (cases.ROWS | cases.VARIANTS)[choice["row"]], choice["batch"]
         self.static = {name: choice[name] for name in STATIC}
         self.two_way = choice["row"].startswith("bi-")
         self._run = jax.jit(jax.value_and_grad(self._loss, has_aux=True), compiler_options=cases.quick())
@@ -240,12 +240,19 @@ def check(choice: dict[str, Any]) -> None:
 
 
 def choices(strength: int) -> list[dict[str, Any]]:
-    tables = {tuple(cases.LSTMS): ((4,), (2, 2), ()), tuple(cases.OTHERS): ((2, 2), ())}
+    others = cases.OTHERS | cases.CELLS | (cases.VARIANTS if strength > 2 else {})
+    tables = {tuple(cases.LSTMS): ((4,), (2, 2), ()), tuple(others): ((2, 2), ())}
     return [
         choice
         for rows, batch in tables.items()
         for choice in cases.sample({"row": rows} | cases.OPTIONS | {"batch": batch}, strength)
     ]
+
+
+def linear_choices() -> list[dict[str, Any]]:
+    """Of the backend that few cells have."""
+    rows = tuple(name for name in cases.CELLS | cases.VARIANTS if name.startswith("min-lstm"))
+    return cases.sample({"row": rows} | cases.OPTIONS | {"backend": ("associative",), "batch": ((2, 2), ())}, 2)
 
 
 @pytest.mark.parametrize("choice", choices(2), ids=cases.label)
@@ -254,6 +261,6 @@ def test_values_and_gradients(choice):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("choice", choices(3), ids=cases.label)
+@pytest.mark.parametrize("choice", choices(3) + linear_choices(), ids=cases.label)
 def test_values_and_gradients_of_all_triples(choice):
     check(choice)

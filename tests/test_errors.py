@@ -92,7 +92,7 @@ STEP = [
     ("params=P_STACK", ValueError, f"params: expected {OWN_PARAMS}, got ({OWN_PARAMS}, ()). {OF_X} {OF_INIT_3}"),
     ("key=0", TypeError, f"key: expected a PRNG key, got int. {TYPE_KEY}"),
     ("t=0.5", TypeError, "t: expected an int or a scalar array, got float."),
-    ("backend='fast'", ValueError, "backend: expected one of 'scan', 'hoisted', got 'fast'."),
+    ("backend='fast'", ValueError, "backend: expected one of 'scan', 'hoisted', 'associative', got 'fast'."),
     (
         "net=BI, params=P_BI, state=None",
         NotImplementedError,
@@ -121,7 +121,7 @@ def test_the_tables_begin_with_sound_calls() -> None:
 def test_the_environment_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JLSTM_BACKEND", "fast")
     for function, given in ((jlstm.unroll, GOOD), (jlstm.step, GOOD_STEP)):
-        want = f"{function.__name__}: JLSTM_BACKEND: expected one of 'scan', 'hoisted', got 'fast'."
+        want = f"{function.__name__}: JLSTM_BACKEND: expected one of 'scan', 'hoisted', 'associative', got 'fast'."
         assert raised(ValueError, lambda function=function, given=given: function(**given)) == want
     jlstm.unroll(**GOOD, backend="scan")  # an argument goes first
 

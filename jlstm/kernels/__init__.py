@@ -3,7 +3,30 @@
 Each is called as `(cell, how, params, fixed, carry, steps) -> (carry, (outputs, before))`.
 """
 
+from __future__ import annotations
+
+import jax
+
+from jlstm.cells import MinLSTM
+from jlstm.kernels.associative import associative, check
 from jlstm.kernels.hoisted import hoisted
 from jlstm.kernels.scan import scan
+from jlstm.types import Backend, Cell
 
-BACKENDS = {"scan": scan, "hoisted": hoisted}
+BACKENDS = {"scan": scan, "hoisted": hoisted, "associative": associative}
+
+
+def choose(where: str, cell: Cell, T: int, named: Backend | None) -> Backend:
+    """The backend for a cell over T steps: the named one, else the fastest for the platform.
+
+    Raises NotImplementedError where the named one does not run the cell.
+    """
+    if named == "associative":
+        check(where, cell)
+    if named is not None:
+        return named
+    # On CPU the loop is as fast or faster at every shape that `python -m experiments.benchmark.linear` measures, since
+    # the rounds of the parallel form are passes over memory. On GPU and TPU, where a step of the loop costs a launch,
+    # the parallel form is expected to win, and was not measured.
+    parallel = type(cell) is MinLSTM and T > 1 and jax.default_backend() != "cpu"
+    return "associative" if parallel else "hoisted"
