@@ -6,6 +6,7 @@ from jlstm import initializers as initializers
 from jlstm.cells import LSTM as LSTM
 from jlstm.cells import LSTMParams as LSTMParams
 from jlstm.cells import LSTMState as LSTMState
+from jlstm.cells import Zoneout as Zoneout
 from jlstm.files import load as load
 from jlstm.files import save as save
 from jlstm.layers import Bidirectional as Bidirectional

@@ -259,6 +259,21 @@ def net(where: str, value: Any, name: str = "net") -> Any:
     return value
 
 
+def cell(*says: str) -> Check:
+    """A check for a cell that can be wrapped: it has the class attributes `says`, and they are not empty."""
+
+    def check(where: str, name: str, value: Any) -> Any:
+        if not is_cell(net(where, value, name)):
+            raise problem(where, name, "a Cell", kind_of(value), kind=TypeError)
+        for attribute in says:
+            if not getattr(value, attribute, None):
+                came = f"{kind_of(value)}, which has none"
+                raise problem(where, name, f"a cell that names its {attribute}", came)
+        return hashable(where, name, value)
+
+    return check
+
+
 def shape(where: str, name: str, value: Any, expected: Shape, hint: str = "") -> None:
     if value.shape != expected:
         raise problem(where, name, str(expected), value.shape, hint)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from grouped import Grouped
 
 import jlstm
 from jlstm.cells import lstm
@@ -69,7 +70,7 @@ class Elman(jlstm.Cell):
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
-class Zoneout(jlstm.LSTM):
+class Noisy(jlstm.LSTM):
     """An LSTM with both kinds of noise: h is dropped on its way into the gates, by one mask a sequence (Gal &
     Ghahramani 2016), and units keep their old state, drawn at every step (Krueger et al. 2017)."""
 
@@ -138,17 +139,23 @@ LSTMS: dict[str, Any] = {
 }
 OTHERS: dict[str, Any] = {
     "elman": Elman(),
-    "zoneout": Zoneout(H, learn_initial_state=True),
+    "noisy": Noisy(H, learn_initial_state=True),
     "counter": Counter(),
     "stack": jlstm.Stack((jlstm.LSTM(H), jlstm.Dropout(0.4), Elman(), jlstm.Dense(2, activation="tanh"))),
     "embed": jlstm.Stack((jlstm.Embed(VOCABULARY, D), jlstm.Residual(jlstm.LSTM(D)), jlstm.Dense(2))),
-    "bi-concat": jlstm.Stack((jlstm.Bidirectional(Zoneout(H)), jlstm.Dropout(0.4), jlstm.Dense(2))),
+    "bi-concat": jlstm.Stack((jlstm.Bidirectional(Noisy(H)), jlstm.Dropout(0.4), jlstm.Dense(2))),
     "bi-sum": jlstm.Bidirectional(jlstm.LSTM(H), Elman(), merge="sum"),
     "bi-mul": jlstm.Stack((jlstm.Bidirectional(Elman(), merge="mul"), Elman())),
     "bi-mean": jlstm.Residual(jlstm.Bidirectional(Elman(D), merge="mean")),
     "bi-none": jlstm.Bidirectional(Elman(), merge="none"),
 }
-ROWS = LSTMS | OTHERS
+CELLS: dict[str, Any] = {
+    "zoneout": jlstm.Zoneout(Grouped(), 0.2, 0.4),
+}
+VARIANTS: dict[str, Any] = {  # of these cells, for `--slow`
+    "bi-zoneout": jlstm.Bidirectional(jlstm.Zoneout(jlstm.LSTM(H, learn_initial_state=True), 0.3), Elman()),
+}
+ROWS = LSTMS | OTHERS | CELLS
 ONE_WAY = tuple(name for name in ROWS if not name.startswith("bi-"))
 
 

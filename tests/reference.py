@@ -11,8 +11,11 @@ import cases
 import jax
 import numpy as np
 import oracle
+import oracle_wrappers
+from grouped import Grouped
 
 import jlstm
+from jlstm.types import Noise
 
 ACTIVATIONS = {"linear": lambda x: x, "tanh": np.tanh}
 
@@ -36,7 +39,7 @@ def reference(
     same = dict(return_sequences=return_sequences, t=t, **masks)
     steps = Steps(net, x, lengths, mask, resets, reverse)
     match net:
-        case cases.Zoneout() | cases.Elman() | cases.Counter():
+        case cases.Noisy() | cases.Elman() | cases.Counter() | Grouped() | jlstm.Zoneout():
             state, y = loop(net, params, x, state, steps, key, t)
             return state, y if return_sequences else steps.pick(y)
         case jlstm.LSTM():
@@ -132,12 +135,12 @@ def pointwise(layer: Any, params: Any, x: np.ndarray, steps: Steps, key: Any, t:
 
 
 def loop(net: Any, params: Any, x: np.ndarray, state: Any, steps: Steps, key: Any, t: int) -> tuple[Any, np.ndarray]:
-    """A user's cell: `(final_state, outputs [*B, T, H])`."""
+    """A cell, step by step: `(final_state, outputs [*B, T, K])`."""
     batch, T = x.shape[:-2], x.shape[-2]
     params = jax.tree.map(np.asarray, params)
     origin = jax.tree.map(np.asarray, net.initial_state(params, batch))
     state = origin if state is None else jax.tree.map(np.asarray, state)
-    y = np.zeros((*batch, T, net.hidden_size))
+    y = np.zeros((*batch, T, net.output_size(x.shape[-1])))
 
     def where(condition: np.ndarray, new: Any, old: Any) -> Any:
         def leaf(new: np.ndarray, old: np.ndarray) -> np.ndarray:
@@ -149,7 +152,7 @@ def loop(net: Any, params: Any, x: np.ndarray, state: Any, steps: Steps, key: An
         reset, valid = steps.reset[..., n], steps.valid[..., n]
         if not steps.reverse:
             state = where(reset, origin, state)
-        noise = None if key is None or not isinstance(net, cases.Zoneout) else net.noise(key, params, batch, t + n)
+        noise = None if key is None else net.noise(key, params, batch, t + n)
         new, y_n = step(net, params, state, np.where(valid[..., None], x[..., n, :], 0.0), noise)
         y[..., n, :] = where(valid, y_n, np.zeros_like(y_n))
         state = where(valid, new, state)
@@ -167,9 +170,36 @@ def step(net: Any, params: Any, state: Any, x: np.ndarray, noise: Any) -> tuple[
         case cases.Counter():
             h = np.tanh(x @ params["w"] + state.h @ params["u"]) / (1 + state.n[..., None])
             return cases.CounterState(h, state.n + 1), h
+        case Grouped():
+            new = oracle_wrappers.grouped(params, state, x)
+            return new, new["h"]
+        case jlstm.Zoneout():
+            return wrapped(net, params, state, x, noise)
     h = state.h if noise is None else np.where(noise.sequence, state.h / (1 - net.rate), 0.0)
     # One step of the oracle, from the dropped h and the whole c.
     (h, c), _ = oracle.lstm(params, x[..., None, :], state=(h, state.c))
     if noise is not None:
         h, c = np.where(noise.step, state.h, h), np.where(noise.step, state.c, c)
     return jlstm.LSTMState(h, c), h
+
+
+def wrapped(net: Any, params: Any, state: Any, x: np.ndarray, noise: Any) -> tuple[Any, np.ndarray]:
+    """One step of a wrapper of cells whose output is their h; its noise is `Noise((own, inner's), (own, inner's))`."""
+    own, inner = (None, None) if noise is None else (Noise(*part) for part in zip(*noise, strict=True))
+    inner = None if inner == Noise() else inner
+    old, groups = named(state), net.state_groups
+    new, _ = step(net.cell, params, state, x, inner)
+    match net:
+        case jlstm.Zoneout():
+            rates = {name: net.h_rate if "h" in group else net.c_rate for group in groups for name in group}
+            rates = {name: rate for name, rate in rates.items() if rate}
+            kept = [group for group in groups if group[0] in rates]
+            masks = None if own is None else {n: m for group, m in zip(kept, own.step, strict=True) for n in group}
+            masks = masks and {name: np.asarray(mask) for name, mask in masks.items()}
+            after = oracle_wrappers.zoneout(old, named(new), rates, masks, scaled=("c", "n") if "m" in old else ())
+    new = after if isinstance(new, dict) else type(new)(**after)
+    return new, after["h"]
+
+
+def named(tree: Any) -> dict[str, np.ndarray]:
+    return dict(tree) if isinstance(tree, dict) else tree._asdict()

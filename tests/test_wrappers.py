@@ -1,0 +1,179 @@
+"""Wrappers of cells: how often they draw what, what a name, a file and a message say of them, and their programs."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar, NamedTuple
+
+import cases
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from grouped import Grouped
+from small import equal
+
+import jlstm
+from jlstm import LSTM, Zoneout
+
+D, H, T = 3, 4, 7
+KEY = jax.random.key(3)
+
+
+def static(cls: type) -> Any:
+    return jax.tree_util.register_static(dataclasses.dataclass(frozen=True)(cls))
+
+
+def problem(net: Any, batch: tuple[int, ...] = (2,), T: int = T) -> tuple[Any, jax.Array]:
+    params = jax.tree.map(jnp.asarray, cases.random_params(np.random.default_rng(0), net, "float32"))
+    return params, jax.random.normal(jax.random.key(1), (*batch, T, D))
+
+
+# ---- zoneout
+
+
+class ReadState(NamedTuple):
+    h: Any
+
+
+@static
+class Read(jlstm.Cell):
+    """h' = tanh(x W + h U), y = h' V: the output is no part of the state; no memory beside h."""
+
+    recurrent_params: ClassVar = ("u",)
+    state_groups: ClassVar = (("h",),)
+
+    def init(self, key, input_size):
+        shapes = {"w": (input_size, H), "u": (H, H), "v": (H, 2)}
+        keys = jax.random.split(key, 3)
+        return {name: jax.random.normal(k, shape) for k, (name, shape) in zip(keys, shapes.items(), strict=True)}
+
+    def output_size(self, input_size):
+        return 2
+
+    def initial_state(self, params, batch_shape=()):
+        return ReadState(jnp.zeros((*batch_shape, H), params["u"].dtype))
+
+    def project(self, params, x, noise=None):
+        return x @ params["w"]
+
+    def recur(self, params, state, noise=None):
+        return state.h @ params["u"]
+
+    def update(self, params, state, z, noise=None):
+        h = jnp.tanh(z)
+        return ReadState(h), h @ params["v"]
+
+
+def test_zoneout_keeps_at_its_rates():
+    """Units that keep their value, by group: 20 % of h, 60 % of memory; anew for every unit, example and step."""
+    net = Zoneout(Grouped(), 0.2, 0.6)
+    params, _ = problem(net)
+    draw = jax.vmap(lambda t: net.noise(KEY, params, (50,), t).step[0])
+    for mask, rate, size in zip(draw(jnp.arange(40)), (0.2, 0.6), (2, H), strict=True):
+        assert mask.shape == (40, 50, size)  # one for c, n and m
+        for axis in range(3):  # the mean of what is left is nowhere far from the rate: nothing is drawn once for all
+            means = np.mean(mask, axis=tuple({0, 1, 2} - {axis}))
+            assert np.max(np.abs(means - rate)) < 5 * np.sqrt(rate * (1 - rate) / (mask.size / mask.shape[axis]))
+        flat = np.reshape(mask, (40, -1)) - rate
+        assert np.abs(np.mean(flat[1:] * flat[:-1])) < 0.02  # one step tells nothing of the next
+
+
+def test_zoneout_of_another_output():
+    """y comes from what the cell made, h is kept: with a rate near 1 nothing is left of the new h but y."""
+    net = Zoneout(Read(), 1 - 1e-6)
+    params, x = problem(net)
+    plain = jlstm.step(Read(), params, ReadState(jnp.ones((2, H))), x[:, 0])
+    for key in (None, KEY):
+        state, y = jlstm.step(net, params, ReadState(jnp.ones((2, H))), x[:, 0], key=key)
+        equal(state.h, np.ones((2, H)), 1e-5)
+        equal(y, plain[1], 1e-6)
+    with pytest.raises(ValueError, match=r"^Zoneout: c_rate: expected 0, since Read has no memory beside h .*got 0\.1"):
+        Zoneout(Read(), 0.1, 0.1)
+
+
+def plain_numbers(state: Any) -> list[Any]:
+    """The state without its scale."""
+    if isinstance(state, dict):
+        return [state["h"], *(state[name] * jnp.exp(state["m"]) for name in "cn")]
+    return jax.tree.leaves(state)
+
+
+@pytest.mark.parametrize("cell", [LSTM(H), Grouped()], ids=["LSTM", "Grouped"])
+def test_zoneout_without_a_key_is_the_mean_over_keys(cell):
+    net = Zoneout(cell, 0.3, 0.5)
+    params, x = problem(net)
+    state = jax.tree.map(jnp.asarray, cases.random_state(np.random.default_rng(1), net, params, (2,)))
+
+    @jax.jit
+    def step(key):
+        after, y = jlstm.step(net, params, state, x[:, 0], key=key)
+        return [*plain_numbers(after), y]
+
+    drawn = jax.jit(jax.vmap(step))(jax.random.split(KEY, 5000))
+    for mean, samples in zip(step(None), drawn, strict=True):
+        assert np.all(np.abs(np.mean(samples, 0) - mean) < 1e-5 + 5 * np.std(samples, 0) / np.sqrt(len(samples)))
+
+
+# ---- what can be wrapped
+
+
+class Bare:
+    """A cell that derives from nothing, and has neither `noise` nor `blend`."""
+
+    feature_axes = 1
+    recurrent_params = ("w_hh",)
+    state_groups = (("h",), ("c",))
+
+    def __getattr__(self, name):
+        if name in ("init", "output_size", "initial_state", "project", "recur", "update"):
+            return getattr(LSTM(H), name)
+        raise AttributeError(name)
+
+
+BARE = jax.tree_util.register_static(Bare)()
+
+
+def test_a_cell_that_derives_from_nothing():
+    params, x = problem(LSTM(H))
+    for key in (None, KEY):
+        want = jlstm.unroll(Zoneout(LSTM(H), 0.3, 0.4), params, x, key=key)
+        equal(jlstm.unroll(Zoneout(BARE, 0.3, 0.4), params, x, key=key), want, 1e-6)
+
+
+@static
+class Misnamed(Grouped):
+    state_groups: ClassVar = (("h",), ("c", "k"))
+    recurrent_params: ClassVar = ("u", "q")
+
+
+@static
+class Unmixed(Grouped):
+    blend: ClassVar = jlstm.Cell.blend
+
+
+@pytest.mark.parametrize(
+    "wrap, kind, message",
+    [
+        (lambda: Zoneout(cases.Elman(), 0.1), ValueError, "expected a cell that names its state_groups, got Elman"),
+        (lambda: Zoneout(LSTM, 0.1), TypeError, "expected a Cell or a Layer, got the class LSTM. Type LSTM(...)."),
+        (lambda: Zoneout(jlstm.Dense(2), 0.1), TypeError, "expected a Cell, got Dense."),
+        (lambda: Zoneout(LSTM(H), 1.0), ValueError, "h_rate: expected a rate in [0, 1), got 1.0."),
+        (lambda: Zoneout(LSTM(H), 0.1, "0.5"), TypeError, "c_rate: expected a number, got '0.5'."),
+        (lambda: Zoneout(Unmixed(), 0, 0.1), ValueError, "own blend, which says how ('c', 'n', 'm') mix, got Unmixed"),
+        (
+            lambda: Zoneout(Misnamed(), 0.1, 0.1).initial_state(problem(Grouped())[0]),
+            ValueError,
+            "Misnamed.state_groups: expected names among 'h', 'c', 'n', 'm', got 'k'.",
+        ),
+        (
+            lambda: Zoneout(Misnamed(), 0.1, 0.1).init(KEY, D),
+            ValueError,
+            "Misnamed.recurrent_params: expected names among 'w', 'u', 'p', got 'q'.",
+        ),
+    ],
+)
+def test_wrong_wrappers(wrap, kind, message):
+    with pytest.raises(kind) as error:
+        wrap()
+    assert message in str(error.value) and "\n" not in str(error.value) and str(error.value).startswith("Zoneout")
