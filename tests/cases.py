@@ -150,9 +150,10 @@ OTHERS: dict[str, Any] = {
     "bi-none": jlstm.Bidirectional(Elman(), merge="none"),
 }
 CELLS: dict[str, Any] = {
-    "zoneout": jlstm.Zoneout(Grouped(), 0.2, 0.4),
+    "zoneout-drop-connect": jlstm.Zoneout(jlstm.DropConnect(Grouped(), 0.3), 0.2, 0.4),
 }
 VARIANTS: dict[str, Any] = {  # of these cells, for `--slow`
+    "drop-connect": jlstm.DropConnect(jlstm.LSTM(H, learn_initial_state=True), 0.3),
     "bi-zoneout": jlstm.Bidirectional(jlstm.Zoneout(jlstm.LSTM(H, learn_initial_state=True), 0.3), Elman()),
 }
 ROWS = LSTMS | OTHERS | CELLS

@@ -39,7 +39,7 @@ def reference(
     same = dict(return_sequences=return_sequences, t=t, **masks)
     steps = Steps(net, x, lengths, mask, resets, reverse)
     match net:
-        case cases.Noisy() | cases.Elman() | cases.Counter() | Grouped() | jlstm.Zoneout():
+        case cases.Noisy() | cases.Elman() | cases.Counter() | Grouped() | jlstm.DropConnect() | jlstm.Zoneout():
             state, y = loop(net, params, x, state, steps, key, t)
             return state, y if return_sequences else steps.pick(y)
         case jlstm.LSTM():
@@ -173,7 +173,7 @@ def step(net: Any, params: Any, state: Any, x: np.ndarray, noise: Any) -> tuple[
         case Grouped():
             new = oracle_wrappers.grouped(params, state, x)
             return new, new["h"]
-        case jlstm.Zoneout():
+        case jlstm.DropConnect() | jlstm.Zoneout():
             return wrapped(net, params, state, x, noise)
     h = state.h if noise is None else np.where(noise.sequence, state.h / (1 - net.rate), 0.0)
     # One step of the oracle, from the dropped h and the whole c.
@@ -188,7 +188,12 @@ def wrapped(net: Any, params: Any, state: Any, x: np.ndarray, noise: Any) -> tup
     own, inner = (None, None) if noise is None else (Noise(*part) for part in zip(*noise, strict=True))
     inner = None if inner == Noise() else inner
     old, groups = named(state), net.state_groups
+    if isinstance(net, jlstm.DropConnect) and own is not None:
+        weights = named(params)
+        dropped = {n: oracle_wrappers.dropped(weights[n], kept, net.rate) for n, kept in own.sequence.items()}
+        params = type(params)(**weights | dropped)
     new, _ = step(net.cell, params, state, x, inner)
+    after = named(new)
     match net:
         case jlstm.Zoneout():
             rates = {name: net.h_rate if "h" in group else net.c_rate for group in groups for name in group}
@@ -196,7 +201,7 @@ def wrapped(net: Any, params: Any, state: Any, x: np.ndarray, noise: Any) -> tup
             kept = [group for group in groups if group[0] in rates]
             masks = None if own is None else {n: m for group, m in zip(kept, own.step, strict=True) for n in group}
             masks = masks and {name: np.asarray(mask) for name, mask in masks.items()}
-            after = oracle_wrappers.zoneout(old, named(new), rates, masks, scaled=("c", "n") if "m" in old else ())
+            after = oracle_wrappers.zoneout(old, after, rates, masks, scaled=("c", "n") if "m" in old else ())
     new = after if isinstance(new, dict) else type(new)(**after)
     return new, after["h"]
 

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from grouped import Grouped
 from small import equal
+from test_programs import scans
 
 import jlstm
-from jlstm import LSTM, Zoneout
+from jlstm import LSTM, DropConnect, Zoneout
 
 D, H, T = 3, 4, 7
 KEY = jax.random.key(3)
@@ -115,6 +116,49 @@ def test_zoneout_without_a_key_is_the_mean_over_keys(cell):
         assert np.all(np.abs(np.mean(samples, 0) - mean) < 1e-5 + 5 * np.std(samples, 0) / np.sqrt(len(samples)))
 
 
+# ---- dropped weights
+
+
+def test_drop_connect_draws_once():
+    """30 % of the weights, scaled; other weights at other positions; the same for all steps, examples and positions."""
+    net = DropConnect(Grouped(), 0.3)
+    params, _ = problem(net)
+    params = jax.tree.map(lambda a: jnp.ones((50, *a.shape[1:])), params)
+    kept = net.noise(KEY, params, (2,), 0).sequence[0]
+    assert {name: mask.shape for name, mask in kept.items()} == {"u": (50, 4, H), "p": (50, 2)}
+    equal(kept, net.noise(KEY, params, (), 5).sequence[0])
+    assert abs(np.mean(kept["u"]) - 0.7) < 5 * np.sqrt(0.21 / kept["u"].size)
+    other = net.noise(jax.random.key(4), params, (2,), 0).sequence[0]
+    assert abs(np.mean(kept["u"] == other["u"]) - 0.58) < 5 * np.sqrt(0.25 / kept["u"].size)
+
+
+def test_drop_connect_is_a_cell_of_other_weights():
+    """Without a key nothing is dropped; rows of a batch, which begin alike, stay alike."""
+    net, cell = DropConnect(LSTM(H), 0.5), LSTM(H)
+    params, x = problem(net)
+    x = jnp.broadcast_to(x[:1], x.shape)
+    equal(jlstm.unroll(net, params, x), jlstm.unroll(cell, params, x))
+    state, y = jlstm.unroll(net, params, x, key=KEY)
+    kept = net.noise(KEY, params, (), 0).sequence[0]["w_hh"]
+    equal((state, y), jlstm.unroll(cell, params._replace(w_hh=params.w_hh * kept * 2), x), 1e-6)
+    equal(y[0], y[1])
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda cell: DropConnect(cell, 0.5), lambda cell: DropConnect(Zoneout(cell, 0.1), 0.5)]
+)
+def test_the_loops_are_the_cells_own(wrap):
+    """Of the gradient of dropped weights: no mask on a weight in it, nothing of its size kept for every step."""
+
+    def loops(net):
+        params, x = problem(net)
+        f = jax.grad(lambda p: jnp.sum(jlstm.unroll(net, p, x, return_sequences=True, key=KEY)[1]))
+        loops = scans(jax.make_jaxpr(f)(params).jaxpr)
+        return [[v.aval.str_short() for v in (*e.invars, *e.outvars) if v.aval.shape[-3:] != (T, 2, H)] for e in loops]
+
+    assert loops(wrap(LSTM(H))) == loops(LSTM(H))
+
+
 # ---- what can be wrapped
 
 
@@ -156,6 +200,8 @@ class Unmixed(Grouped):
     "wrap, kind, message",
     [
         (lambda: Zoneout(cases.Elman(), 0.1), ValueError, "expected a cell that names its state_groups, got Elman"),
+        (lambda: DropConnect(cases.Elman(), 0.1), ValueError, "a cell that names its recurrent_params, got Elman"),
+        (lambda: DropConnect(LSTM(H), -0.1), ValueError, "rate: expected a rate in [0, 1), got -0.1."),
         (lambda: Zoneout(LSTM, 0.1), TypeError, "expected a Cell or a Layer, got the class LSTM. Type LSTM(...)."),
         (lambda: Zoneout(jlstm.Dense(2), 0.1), TypeError, "expected a Cell, got Dense."),
         (lambda: Zoneout(LSTM(H), 1.0), ValueError, "h_rate: expected a rate in [0, 1), got 1.0."),
@@ -176,4 +222,8 @@ class Unmixed(Grouped):
 def test_wrong_wrappers(wrap, kind, message):
     with pytest.raises(kind) as error:
         wrap()
-    assert message in str(error.value) and "\n" not in str(error.value) and str(error.value).startswith("Zoneout")
+    assert (
+        message in str(error.value)
+        and "\n" not in str(error.value)
+        and str(error.value).startswith(("Zoneout", "DropConnect"))
+    )

@@ -1,7 +1,9 @@
 """The cells, one file a variant; each file's module functions are the cell, bare."""
 
+from jlstm.cells import drop_connect as drop_connect
 from jlstm.cells import lstm as lstm
 from jlstm.cells import zoneout as zoneout
+from jlstm.cells.drop_connect import DropConnect as DropConnect
 from jlstm.cells.lstm import LSTM as LSTM
 from jlstm.cells.lstm import LSTMGates as LSTMGates
 from jlstm.cells.lstm import LSTMParams as LSTMParams
