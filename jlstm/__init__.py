@@ -7,6 +7,7 @@ from jlstm.cells import LSTM as LSTM
 from jlstm.cells import DropConnect as DropConnect
 from jlstm.cells import LSTMParams as LSTMParams
 from jlstm.cells import LSTMState as LSTMState
+from jlstm.cells import VariationalDropout as VariationalDropout
 from jlstm.cells import Zoneout as Zoneout
 from jlstm.files import load as load
 from jlstm.files import save as save

@@ -39,7 +39,7 @@ def reference(
     same = dict(return_sequences=return_sequences, t=t, **masks)
     steps = Steps(net, x, lengths, mask, resets, reverse)
     match net:
-        case cases.Noisy() | cases.Elman() | cases.Counter() | Grouped() | jlstm.DropConnect() | jlstm.Zoneout():
+        case cases.Noisy() | cases.Elman() | cases.Counter() | Grouped() | jlstm.cells.wrapper.Wrapper():
             state, y = loop(net, params, x, state, steps, key, t)
             return state, y if return_sequences else steps.pick(y)
         case jlstm.LSTM():
@@ -173,7 +173,7 @@ def step(net: Any, params: Any, state: Any, x: np.ndarray, noise: Any) -> tuple[
         case Grouped():
             new = oracle_wrappers.grouped(params, state, x)
             return new, new["h"]
-        case jlstm.DropConnect() | jlstm.Zoneout():
+        case jlstm.cells.wrapper.Wrapper():
             return wrapped(net, params, state, x, noise)
     h = state.h if noise is None else np.where(noise.sequence, state.h / (1 - net.rate), 0.0)
     # One step of the oracle, from the dropped h and the whole c.
@@ -188,11 +188,19 @@ def wrapped(net: Any, params: Any, state: Any, x: np.ndarray, noise: Any) -> tup
     own, inner = (None, None) if noise is None else (Noise(*part) for part in zip(*noise, strict=True))
     inner = None if inner == Noise() else inner
     old, groups = named(state), net.state_groups
-    if isinstance(net, jlstm.DropConnect) and own is not None:
-        weights = named(params)
-        dropped = {n: oracle_wrappers.dropped(weights[n], kept, net.rate) for n, kept in own.sequence.items()}
-        params = type(params)(**weights | dropped)
-    new, _ = step(net.cell, params, state, x, inner)
+    seen = state
+    match net:
+        case jlstm.DropConnect() if own is not None:
+            weights = named(params)
+            dropped = {n: oracle_wrappers.dropped(weights[n], kept, net.rate) for n, kept in own.sequence.items()}
+            params = type(params)(**weights | dropped)
+        case jlstm.VariationalDropout() if own is not None:
+            key, kept = own.sequence
+            if key is not None:
+                mask = np.asarray(jax.random.bernoulli(key, 1 - net.input_rate, x.shape))
+                x = oracle_wrappers.dropped(x, mask, net.input_rate)
+            seen = rebuilt(state, old | {"h": oracle_wrappers.dropped(old["h"], kept, net.recurrent_rate)})
+    new, _ = step(net.cell, params, seen, x, inner)
     after = named(new)
     match net:
         case jlstm.Zoneout():
@@ -202,8 +210,11 @@ def wrapped(net: Any, params: Any, state: Any, x: np.ndarray, noise: Any) -> tup
             masks = None if own is None else {n: m for group, m in zip(kept, own.step, strict=True) for n in group}
             masks = masks and {name: np.asarray(mask) for name, mask in masks.items()}
             after = oracle_wrappers.zoneout(old, after, rates, masks, scaled=("c", "n") if "m" in old else ())
-    new = after if isinstance(new, dict) else type(new)(**after)
-    return new, after["h"]
+    return rebuilt(new, after), after["h"]
+
+
+def rebuilt(like: Any, values: dict[str, np.ndarray]) -> Any:
+    return values if isinstance(like, dict) else type(like)(**values)
 
 
 def named(tree: Any) -> dict[str, np.ndarray]:

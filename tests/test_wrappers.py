@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any, ClassVar, NamedTuple
 
 import cases
+import frameworks
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +16,7 @@ from small import equal
 from test_programs import scans
 
 import jlstm
-from jlstm import LSTM, DropConnect, Zoneout
+from jlstm import LSTM, DropConnect, VariationalDropout, Zoneout
 
 D, H, T = 3, 4, 7
 KEY = jax.random.key(3)
@@ -159,6 +160,51 @@ def test_the_loops_are_the_cells_own(wrap):
     assert loops(wrap(LSTM(H))) == loops(LSTM(H))
 
 
+# ---- dropped inputs and states
+
+
+def test_variational_dropout_draws_once():
+    """What the gates see, by identity weights: x and h by one mask each, for all gates and steps, an example's own."""
+    B, rates = 400, (0.2, 0.5)
+    net = VariationalDropout(LSTM(D), *rates)
+    eye, none = jnp.broadcast_to(jnp.eye(D)[:, None], (D, 4, D)), jnp.zeros((D, 4, D))
+    for n, weights in enumerate([(eye, none), (none, eye)]):
+        params = jlstm.LSTMParams(*weights, jnp.full((4, D), 0.7 * n))
+        _, seen = jlstm.trace(net, params, jnp.ones((B, T, D)), state=jlstm.LSTMState(*jnp.ones((2, B, D))), key=KEY)
+        source = seen.states.h if n else jnp.ones((B, T, D))
+        masks = np.stack([(z - 0.7 * n) / source * (1 - rates[n]) for z in seen.z])
+        equal(masks, np.broadcast_to(masks[:1, :, :1], masks.shape), 1e-5)
+        mask = masks[0, :, 0].round()
+        equal(masks[0, :, 0], mask, 1e-5)
+        for axis in (0, 1):
+            size = mask.size / mask.shape[axis]
+            assert np.max(np.abs(mask.mean(1 - axis) - 1 + rates[n])) < 5 * np.sqrt(rates[n] * (1 - rates[n]) / size)
+
+
+def test_variational_dropout_is_keras_with_its_masks():
+    """Keras's cell has a mask a gate: given ours for all of them, it computes the same."""
+    frameworks.need("keras")
+    import keras
+
+    B, rates = 3, (0.3, 0.4)
+    net = VariationalDropout(LSTM(H), *rates)
+    params, x = problem(net, (B,))
+    (k_x, kept), _ = net.noise(KEY, params, (B,), 0).sequence
+    masks = jax.random.bernoulli(k_x, 1 - rates[0], (B, D)) / (1 - rates[0]), kept / (1 - rates[1])
+    with frameworks.settings():
+        cell = keras.layers.LSTMCell(H, dropout=rates[0], recurrent_dropout=rates[1])
+        cell.build((B, D))
+        cell.set_weights(jlstm.convert.to_keras(LSTM(H), params))
+        cell._dropout_mask, cell._recurrent_dropout_mask = ([mask] * 4 for mask in masks)
+        state, outputs = [jnp.zeros((B, H))] * 2, []
+        for t in range(T):
+            y, state = cell(x[:, t], state, training=True)
+            outputs.append(y)
+    end, y = jlstm.unroll(net, params, x, return_sequences=True, key=KEY)
+    equal(y, jnp.stack(outputs, 1), 1e-5)
+    equal(list(end), list(state), 1e-5)
+
+
 # ---- what can be wrapped
 
 
@@ -192,6 +238,11 @@ class Misnamed(Grouped):
 
 
 @static
+class NoH(Grouped):
+    state_groups: ClassVar = (("c", "n", "m"),)
+
+
+@static
 class Unmixed(Grouped):
     blend: ClassVar = jlstm.Cell.blend
 
@@ -202,6 +253,26 @@ class Unmixed(Grouped):
         (lambda: Zoneout(cases.Elman(), 0.1), ValueError, "expected a cell that names its state_groups, got Elman"),
         (lambda: DropConnect(cases.Elman(), 0.1), ValueError, "a cell that names its recurrent_params, got Elman"),
         (lambda: DropConnect(LSTM(H), -0.1), ValueError, "rate: expected a rate in [0, 1), got -0.1."),
+        (
+            lambda: VariationalDropout(cases.Elman(), 0.1, 0.1),
+            ValueError,
+            "that names its state_groups, got Elman, which",
+        ),
+        (
+            lambda: VariationalDropout(NoH(), 0, 0.1),
+            ValueError,
+            "expected a cell with an h, got NoH, whose state_groups",
+        ),
+        (
+            lambda: VariationalDropout(LSTM(H), float("nan")),
+            ValueError,
+            "input_rate: expected a finite number, got nan.",
+        ),
+        (
+            lambda: Zoneout(NoH(), 0.1),
+            ValueError,
+            "h_rate: expected 0, since NoH has no h in its state_groups, got 0.1.",
+        ),
         (lambda: Zoneout(LSTM, 0.1), TypeError, "expected a Cell or a Layer, got the class LSTM. Type LSTM(...)."),
         (lambda: Zoneout(jlstm.Dense(2), 0.1), TypeError, "expected a Cell, got Dense."),
         (lambda: Zoneout(LSTM(H), 1.0), ValueError, "h_rate: expected a rate in [0, 1), got 1.0."),
@@ -225,5 +296,5 @@ def test_wrong_wrappers(wrap, kind, message):
     assert (
         message in str(error.value)
         and "\n" not in str(error.value)
-        and str(error.value).startswith(("Zoneout", "DropConnect"))
+        and str(error.value).startswith(("Zoneout", "DropConnect", "VariationalDropout"))
     )

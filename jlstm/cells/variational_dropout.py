@@ -1,5 +1,5 @@
-"""Variational dropout: one mask a sequence on x and on h (Gal & Ghahramani 2016, arXiv 1512.05287, the tied masks of
-its equation 7).
+"""Variational dropout: one mask a sequence on x and on h (Gal & Ghahramani 2016, arXiv 1512.05287, with tied
+masks: one for all gates).
 
     z = W (m_x x / (1 - input_rate)) + U (m_h h / (1 - recurrent_rate)) + b        m: masks of 0 and 1
 """
