@@ -4,6 +4,7 @@ from jlstm import cells as cells
 from jlstm import convert as convert
 from jlstm import initializers as initializers
 from jlstm.cells import LSTM as LSTM
+from jlstm.cells import ClipState as ClipState
 from jlstm.cells import DropConnect as DropConnect
 from jlstm.cells import LSTMParams as LSTMParams
 from jlstm.cells import LSTMState as LSTMState

@@ -75,6 +75,14 @@ def number(where: str, name: str, value: Any, *, at_least: float | None = None) 
     return result
 
 
+def positive(where: str, name: str, value: Any) -> float:
+    """A finite number above 0, as a `float`."""
+    value = number(where, name, value)
+    if value <= 0.0:
+        raise problem(where, name, "a number above 0", value)
+    return value
+
+
 def rate(where: str, name: str, value: Any) -> float:
     """A probability below 1, as a `float`."""
     value = number(where, name, value)
@@ -257,21 +265,6 @@ def net(where: str, value: Any, name: str = "net") -> Any:
         hint = f"Type @jax.tree_util.register_static above class {type(value).__name__}."
         raise problem(where, name, "a static record", came, hint, kind=TypeError)
     return value
-
-
-def cell(*says: str) -> Check:
-    """A check for a cell that can be wrapped: it has the class attributes `says`, and they are not empty."""
-
-    def check(where: str, name: str, value: Any) -> Any:
-        if not is_cell(net(where, value, name)):
-            raise problem(where, name, "a Cell", kind_of(value), kind=TypeError)
-        for attribute in says:
-            if not getattr(value, attribute, None):
-                came = f"{kind_of(value)}, which has none"
-                raise problem(where, name, f"a cell that names its {attribute}", came)
-        return hashable(where, name, value)
-
-    return check
 
 
 def shape(where: str, name: str, value: Any, expected: Shape, hint: str = "") -> None:

@@ -86,6 +86,12 @@ class Cell(Protocol):
         del key, params, batch_shape, t
         return None
 
+    def read(self, params: Params, state: State, z: Z, noise: Noise | None = None) -> tuple[State, Y] | None:
+        """(state, y) with h and y made anew of the memory in `state`, which something changed after `update`, and of
+        the same z. None for a cell that does not say."""
+        del params, state, z, noise
+        return None
+
     def blend(self, old: State, new: State, rate: float) -> State:
         """The mean of two states, `rate` of it old: what zoneout expects where nothing is drawn.
 

@@ -24,6 +24,16 @@ def grouped(params: Any, state: Fields, x: Array) -> Fields:
     return {"h": h, "c": C * np.exp(-m), "n": N * np.exp(-m), "m": m}
 
 
+def clipped_lstm(params: Any, state: Fields, x: Array, limit: float = np.inf, gate_limit: float = np.inf) -> Fields:
+    """One step of the LSTM, its c clipped before h is made of it, and its pre-activations."""
+    w, u, b, *_ = params
+    z = np.tensordot(x, w, 1) + np.tensordot(state["h"], u, 1) + np.broadcast_to(b, (*x.shape[:-1], *b.shape))
+    i, f, g, o = np.moveaxis(np.clip(z, -gate_limit, gate_limit), -2, 0)
+    i, f, o = (1 / (1 + np.exp(-a)) for a in (i, f, o))
+    c = np.clip(f * state["c"] + i * np.tanh(g), -limit, limit)
+    return {"h": o * np.tanh(c), "c": c}
+
+
 def zoneout(
     old: Fields, new: Fields, rates: dict[str, float], masks: dict[str, Array] | None, scaled: tuple[str, ...] = ()
 ) -> Fields:

@@ -200,9 +200,15 @@ def wrapped(net: Any, params: Any, state: Any, x: np.ndarray, noise: Any) -> tup
                 mask = np.asarray(jax.random.bernoulli(key, 1 - net.input_rate, x.shape))
                 x = oracle_wrappers.dropped(x, mask, net.input_rate)
             seen = rebuilt(state, old | {"h": oracle_wrappers.dropped(old["h"], kept, net.recurrent_rate)})
+        case jlstm.ClipState(cell=jlstm.ClipState(cell=jlstm.LSTM())):  # one of the gates around one of the state
+            return clipped(params, state, x, limit=net.cell.limit, gate_limit=net.limit)
+        case jlstm.ClipState(cell=jlstm.LSTM(), what="state"):
+            return clipped(params, state, x, limit=net.limit)
     new, _ = step(net.cell, params, seen, x, inner)
     after = named(new)
     match net:
+        case jlstm.ClipState(what="state"):  # around a cell that does not say how it is read
+            after["c"] = np.clip(after["c"], -net.limit, net.limit)
         case jlstm.Zoneout():
             rates = {name: net.h_rate if "h" in group else net.c_rate for group in groups for name in group}
             rates = {name: rate for name, rate in rates.items() if rate}
@@ -211,6 +217,11 @@ def wrapped(net: Any, params: Any, state: Any, x: np.ndarray, noise: Any) -> tup
             masks = masks and {name: np.asarray(mask) for name, mask in masks.items()}
             after = oracle_wrappers.zoneout(old, after, rates, masks, scaled=("c", "n") if "m" in old else ())
     return rebuilt(new, after), after["h"]
+
+
+def clipped(params: Any, state: Any, x: np.ndarray, **limits: float) -> tuple[Any, np.ndarray]:
+    new = rebuilt(state, oracle_wrappers.clipped_lstm(params, named(state), x, **limits))
+    return new, new.h
 
 
 def rebuilt(like: Any, values: dict[str, np.ndarray]) -> Any:

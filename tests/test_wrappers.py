@@ -10,13 +10,15 @@ import frameworks
 import jax
 import jax.numpy as jnp
 import numpy as np
+import onnx_models
 import pytest
+import test_onnx
 from grouped import Grouped
 from small import equal
 from test_programs import scans
 
 import jlstm
-from jlstm import LSTM, DropConnect, VariationalDropout, Zoneout
+from jlstm import LSTM, ClipState, DropConnect, VariationalDropout, Zoneout
 
 D, H, T = 3, 4, 7
 KEY = jax.random.key(3)
@@ -205,6 +207,45 @@ def test_variational_dropout_is_keras_with_its_masks():
     equal(list(end), list(state), 1e-5)
 
 
+# ---- clips
+
+
+@pytest.mark.parametrize("limit", [0.3, 1.5])
+def test_clipped_gates_are_onnxruntimes(limit):
+    """Its `clip`, on the same node, from a state far beyond the limit."""
+    frameworks.need("onnx", "onnxruntime")
+    arrays = {name: 3 * a for name, a in test_onnx.arrays().items()}
+    rng = np.random.default_rng(0)
+    x, h, c = (rng.normal(size=shape).astype("float32") for shape in ((T, 2, D), (2, H), (2, H)))
+    run = onnx_models.session(test_onnx.node(arrays, state=True, clip=limit))
+    got = run(X=x, initial_h=h[None], initial_c=3 * c[None])
+    cell, params = jlstm.convert.from_onnx(test_onnx.node(arrays))
+    options = dict(state=jlstm.LSTMState(h, 3 * c), time_major=True, return_sequences=True)
+    end, y = jlstm.unroll(ClipState(cell, limit, "gates"), params, x, **options)
+    equal(y, got["Y"][:, 0], 1e-5)
+    equal(list(end), [got["Y_h"][0], got["Y_c"][0]], 1e-5)
+    _, plain = jlstm.unroll(cell, params, x, **options)
+    assert np.max(np.abs(plain - y)) > 0.1
+
+
+def test_a_clipped_memory():
+    """c is never beyond the limit, h is made of it; a limit that nothing reaches changes nothing, in gradients too."""
+    params, x = problem(LSTM(H))
+    for cell in (LSTM(H), DropConnect(LSTM(H), 0.5), VariationalDropout(LSTM(H), 0.2, 0.2), Zoneout(LSTM(H), 0.2, 0.2)):
+        _, seen = jlstm.trace(ClipState(cell, 0.1), params, 3 * x, key=KEY)
+        assert np.max(np.abs(seen.states.c)) == np.float32(0.1)
+        beyond = np.max(np.abs(seen.outputs)) > np.tanh(0.1)
+        assert beyond == isinstance(cell, Zoneout)  # its h is as it was made
+    for what, gates in (("state", "ifg"), ("gates", "ifgo")):
+        wide, tight = (jax.grad(last(ClipState(LSTM(H), limit, what)))(params, x) for limit in (1e3, 1e-3))
+        equal(wide, jax.grad(last(LSTM(H)))(params, x), 1e-6)
+        assert all(not np.any(tight.w_hh[:, jlstm.GATES.index(gate)]) for gate in gates)
+
+
+def last(net: Any) -> Any:
+    return lambda params, x: jnp.sum(jlstm.unroll(net, params, x)[1])
+
+
 # ---- what can be wrapped
 
 
@@ -273,6 +314,10 @@ class Unmixed(Grouped):
             ValueError,
             "h_rate: expected 0, since NoH has no h in its state_groups, got 0.1.",
         ),
+        (lambda: ClipState(Grouped(), 1), ValueError, "with memory beside h, each field by itself, got Grouped, whose"),
+        (lambda: ClipState(Read(), 1), ValueError, "got Read, whose state_groups are (('h',),)."),
+        (lambda: ClipState(LSTM(H), 0), ValueError, "limit: expected a number above 0, got 0.0."),
+        (lambda: ClipState(LSTM(H), 1, "gate"), ValueError, "what: expected one of 'state', 'gates', got 'gate'."),
         (lambda: Zoneout(LSTM, 0.1), TypeError, "expected a Cell or a Layer, got the class LSTM. Type LSTM(...)."),
         (lambda: Zoneout(jlstm.Dense(2), 0.1), TypeError, "expected a Cell, got Dense."),
         (lambda: Zoneout(LSTM(H), 1.0), ValueError, "h_rate: expected a rate in [0, 1), got 1.0."),
@@ -296,5 +341,7 @@ def test_wrong_wrappers(wrap, kind, message):
     assert (
         message in str(error.value)
         and "\n" not in str(error.value)
-        and str(error.value).startswith(("Zoneout", "DropConnect", "VariationalDropout"))
+        and str(error.value).startswith(
+            ("Zoneout: ", "DropConnect: ", "VariationalDropout: ", "ClipState: ", "Zoneout.in")
+        )
     )

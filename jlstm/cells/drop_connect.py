@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jlstm import checks
-from jlstm.cells.wrapper import Wrapper, fields, parts, replace
+from jlstm.cells.wrapper import Wrapper, fields, parts, read, replace, wrapped
 from jlstm.types import Array, Cell, Key, Noise, Params, Shape, State, Y, Z
 
 
@@ -40,7 +40,7 @@ class DropConnect(Wrapper):
     rate: float
 
     def __post_init__(self) -> None:
-        checks.fields(self, cell=checks.cell("recurrent_params"), rate=checks.rate)
+        checks.fields(self, cell=wrapped("recurrent_params"), rate=checks.rate)
 
     def draw(self, key: Key, params: Params, batch_shape: Shape, t: Array) -> Noise:
         """One bool mask a weight, True where it is kept."""
@@ -56,6 +56,10 @@ class DropConnect(Wrapper):
     def update(self, params: Params, state: State, z: Z, noise: Noise | None = None) -> tuple[State, Y]:
         own, inner = parts(noise)
         return self.cell.update(self._dropped(params, own), state, z, inner)
+
+    def read(self, params: Params, state: State, z: Z, noise: Noise | None = None) -> tuple[State, Y] | None:
+        own, inner = parts(noise)
+        return read(self.cell, self._dropped(params, own), state, z, inner)
 
     def _weights(self, params: Params) -> dict[str, Params]:
         return {name: fields(params)[name] for name in self.recurrent_params or ()}

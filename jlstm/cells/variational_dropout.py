@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jlstm import checks
-from jlstm.cells.wrapper import Wrapper, fields, parts, replace
+from jlstm.cells.wrapper import Wrapper, fields, parts, replace, wrapped
 from jlstm.types import Array, Cell, Key, Noise, Params, Shape, State, Z
 
 
@@ -45,7 +45,7 @@ class VariationalDropout(Wrapper):
 
     def __post_init__(self) -> None:
         says = ("state_groups", "recurrent_params") if self.recurrent_rate else ()
-        checks.fields(self, input_rate=checks.rate, recurrent_rate=checks.rate, cell=checks.cell(*says))
+        checks.fields(self, input_rate=checks.rate, recurrent_rate=checks.rate, cell=wrapped(*says))
         if self.recurrent_rate and not any("h" in group for group in self.state_groups or ()):
             came = f"{type(self.cell).__name__}, whose state_groups have none"
             raise checks.problem("VariationalDropout", "cell", "a cell with an h", came)

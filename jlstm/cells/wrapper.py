@@ -65,6 +65,9 @@ class Wrapper(Cell):
     def blend(self, old: State, new: State, rate: float) -> State:
         return blend(self.cell, old, new, rate)
 
+    def read(self, params: Params, state: State, z: Z, noise: Noise | None = None) -> tuple[State, Y] | None:
+        return read(self.cell, params, state, z, parts(noise)[1])
+
     def project(self, params: Params, x: Array, noise: Noise | None = None) -> Z:
         return self.cell.project(params, x, parts(noise)[1])
 
@@ -73,6 +76,21 @@ class Wrapper(Cell):
 
     def update(self, params: Params, state: State, z: Z, noise: Noise | None = None) -> tuple[State, Y]:
         return self.cell.update(params, state, z, parts(noise)[1])
+
+
+def wrapped(*says: str) -> checks.Check:
+    """A check for a cell that has the class attributes `says`, and has them not empty."""
+
+    def check(where: str, name: str, value: Any) -> Cell:
+        if not checks.is_cell(checks.net(where, value, name)):
+            raise checks.problem(where, name, "a Cell", checks.kind_of(value), kind=TypeError)
+        for attribute in says:
+            if not getattr(value, attribute, None):
+                came = f"{checks.kind_of(value)}, which has none"
+                raise checks.problem(where, name, f"a cell that names its {attribute}", came)
+        return checks.hashable(where, name, value)
+
+    return check
 
 
 def parts(noise: Noise | None) -> tuple[Noise, Noise]:
@@ -90,6 +108,11 @@ def innermost(cell: Cell) -> Cell:
 def blend(cell: Cell, old: State, new: State, rate: float) -> State:
     """`cell.blend`; that of `Cell` for a cell that does not derive from it."""
     return cell.blend(old, new, rate) if hasattr(cell, "blend") else Cell.blend(cell, old, new, rate)
+
+
+def read(cell: Cell, params: Params, state: State, z: Z, noise: Noise) -> tuple[State, Y] | None:
+    """`cell.read`; None for a cell that does not derive from `Cell`."""
+    return cell.read(params, state, z, noise) if hasattr(cell, "read") else None
 
 
 def fields(tree: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jlstm import checks
-from jlstm.cells.wrapper import Wrapper, blend, fields, innermost, parts, replace
+from jlstm.cells.wrapper import Wrapper, blend, fields, innermost, parts, replace, wrapped
 from jlstm.types import Array, Cell, Key, Noise, Params, Shape, State, Y, Z
 
 
@@ -48,7 +48,7 @@ class Zoneout(Wrapper):
     c_rate: float = 0.0
 
     def __post_init__(self) -> None:
-        checks.fields(self, cell=checks.cell("state_groups"), h_rate=checks.rate, c_rate=checks.rate)
+        checks.fields(self, cell=wrapped("state_groups"), h_rate=checks.rate, c_rate=checks.rate)
         name = type(innermost(self.cell)).__name__
         for rate, groups in zip(("h_rate", "c_rate"), self._groups, strict=True):
             value = getattr(self, rate)
@@ -91,6 +91,9 @@ class Zoneout(Wrapper):
             else:
                 kept |= {name: _where(own.step[n], old[name], hat[name]) for name in group}
         return replace(new, kept), kept.get("h", y) if y is hat.get("h") else y
+
+    def read(self, params: Params, state: State, z: Z, noise: Noise | None = None) -> None:
+        """It does not say: the h that was kept is not made of the memory that was kept."""
 
 
 def _where(mask: Array, old: Array, new: Array) -> Array:
