@@ -152,12 +152,12 @@ OTHERS: dict[str, Any] = {
 CELLS: dict[str, Any] = {
     "zoneout-drop-connect": jlstm.Zoneout(jlstm.DropConnect(Grouped(), 0.3), 0.2, 0.4),
     "variational": jlstm.VariationalDropout(jlstm.LSTM(H, learn_initial_state=True), 0.3, 0.4),
-    "clip": jlstm.ClipState(jlstm.ClipState(jlstm.LSTM(H, learn_initial_state=True), 0.3), 0.5, "gates"),
+    "clip": jlstm.ClipState(jlstm.ClipState(jlstm.LSTM(H, learn_initial_state=True), 0.7), 2.0, "gates"),
 }
 VARIANTS: dict[str, Any] = {  # of these cells, for `--slow`
     "variational-zoneout": jlstm.VariationalDropout(jlstm.Zoneout(Grouped(), 0.2, 0.4), 0.0, 0.4),
-    "clip-state": jlstm.ClipState(jlstm.LSTM(H), 0.3),
-    "clip-zoneout": jlstm.ClipState(jlstm.Zoneout(jlstm.DropConnect(jlstm.LSTM(H), 0.3), 0.2, 0.4), 0.3),
+    "clip-state": jlstm.ClipState(jlstm.LSTM(H), 0.7),
+    "clip-zoneout": jlstm.ClipState(jlstm.Zoneout(jlstm.DropConnect(jlstm.LSTM(H), 0.3), 0.2, 0.4), 0.7),
     "drop-connect": jlstm.DropConnect(jlstm.LSTM(H, learn_initial_state=True), 0.3),
     "bi-zoneout": jlstm.Bidirectional(jlstm.Zoneout(jlstm.LSTM(H, learn_initial_state=True), 0.3), Elman()),
 }

@@ -18,9 +18,10 @@ def grouped(params: Any, state: Fields, x: Array) -> Fields:
     w, u, p = params
     i, f, g, o = np.moveaxis(np.tensordot(x, w, 1) + np.tensordot(state["h"], u, 1), -2, 0)
     C, N = state["c"] * np.exp(state["m"]), state["n"] * np.exp(state["m"])
-    C, N = np.exp(f) * C + np.exp(i) * np.tanh(g), np.exp(f) * N + np.exp(i)
-    m = np.maximum(f + state["m"], i)
-    h = (C / np.sqrt(N**2 + 1) / (1 + np.exp(-o))) @ p
+    f, o = (1 / (1 + np.exp(-a)) for a in (f, o))
+    C, N = f * C + np.exp(i) * np.tanh(g), f * N + np.exp(i)
+    m = np.log(f * np.exp(state["m"]) + np.exp(i))
+    h = (o * C / np.sqrt(N**2 + 1)) @ p
     return {"h": h, "c": C * np.exp(-m), "n": N * np.exp(-m), "m": m}
 
 
@@ -47,11 +48,11 @@ def zoneout(
             mask = masks[name].reshape(masks[name].shape + (1,) * (old[name].ndim - masks[name].ndim))
             after[name] = np.where(mask, old[name], new[name])
         elif name in scaled:
-            m = np.maximum(old["m"], new["m"])
+            m = np.logaddexp(old["m"], new["m"])
             mean = rate * old[name] * np.exp(old["m"]) + (1 - rate) * new[name] * np.exp(new["m"])
             after[name] = mean * np.exp(-m)
         elif name == "m" and scaled:
-            after[name] = np.maximum(old["m"], new["m"])
+            after[name] = np.logaddexp(old["m"], new["m"])
         else:
             after[name] = rate * old[name] + (1 - rate) * new[name]
     return after

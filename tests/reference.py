@@ -12,10 +12,10 @@ import jax
 import numpy as np
 import oracle
 import oracle_wrappers
+import reference_wrappers
 from grouped import Grouped
 
 import jlstm
-from jlstm.types import Noise
 
 ACTIVATIONS = {"linear": lambda x: x, "tanh": np.tanh}
 
@@ -174,59 +174,10 @@ def step(net: Any, params: Any, state: Any, x: np.ndarray, noise: Any) -> tuple[
             new = oracle_wrappers.grouped(params, state, x)
             return new, new["h"]
         case jlstm.cells.wrapper.Wrapper():
-            return wrapped(net, params, state, x, noise)
+            return reference_wrappers.step(step, net, params, state, x, noise)
     h = state.h if noise is None else np.where(noise.sequence, state.h / (1 - net.rate), 0.0)
     # One step of the oracle, from the dropped h and the whole c.
     (h, c), _ = oracle.lstm(params, x[..., None, :], state=(h, state.c))
     if noise is not None:
         h, c = np.where(noise.step, state.h, h), np.where(noise.step, state.c, c)
     return jlstm.LSTMState(h, c), h
-
-
-def wrapped(net: Any, params: Any, state: Any, x: np.ndarray, noise: Any) -> tuple[Any, np.ndarray]:
-    """One step of a wrapper of cells whose output is their h; its noise is `Noise((own, inner's), (own, inner's))`."""
-    own, inner = (None, None) if noise is None else (Noise(*part) for part in zip(*noise, strict=True))
-    inner = None if inner == Noise() else inner
-    old, groups = named(state), net.state_groups
-    seen = state
-    match net:
-        case jlstm.DropConnect() if own is not None:
-            weights = named(params)
-            dropped = {n: oracle_wrappers.dropped(weights[n], kept, net.rate) for n, kept in own.sequence.items()}
-            params = type(params)(**weights | dropped)
-        case jlstm.VariationalDropout() if own is not None:
-            key, kept = own.sequence
-            if key is not None:
-                mask = np.asarray(jax.random.bernoulli(key, 1 - net.input_rate, x.shape))
-                x = oracle_wrappers.dropped(x, mask, net.input_rate)
-            seen = rebuilt(state, old | {"h": oracle_wrappers.dropped(old["h"], kept, net.recurrent_rate)})
-        case jlstm.ClipState(cell=jlstm.ClipState(cell=jlstm.LSTM())):  # one of the gates around one of the state
-            return clipped(params, state, x, limit=net.cell.limit, gate_limit=net.limit)
-        case jlstm.ClipState(cell=jlstm.LSTM(), what="state"):
-            return clipped(params, state, x, limit=net.limit)
-    new, _ = step(net.cell, params, seen, x, inner)
-    after = named(new)
-    match net:
-        case jlstm.ClipState(what="state"):  # around a cell that does not say how it is read
-            after["c"] = np.clip(after["c"], -net.limit, net.limit)
-        case jlstm.Zoneout():
-            rates = {name: net.h_rate if "h" in group else net.c_rate for group in groups for name in group}
-            rates = {name: rate for name, rate in rates.items() if rate}
-            kept = [group for group in groups if group[0] in rates]
-            masks = None if own is None else {n: m for group, m in zip(kept, own.step, strict=True) for n in group}
-            masks = masks and {name: np.asarray(mask) for name, mask in masks.items()}
-            after = oracle_wrappers.zoneout(old, after, rates, masks, scaled=("c", "n") if "m" in old else ())
-    return rebuilt(new, after), after["h"]
-
-
-def clipped(params: Any, state: Any, x: np.ndarray, **limits: float) -> tuple[Any, np.ndarray]:
-    new = rebuilt(state, oracle_wrappers.clipped_lstm(params, named(state), x, **limits))
-    return new, new.h
-
-
-def rebuilt(like: Any, values: dict[str, np.ndarray]) -> Any:
-    return values if isinstance(like, dict) else type(like)(**values)
-
-
-def named(tree: Any) -> dict[str, np.ndarray]:
-    return dict(tree) if isinstance(tree, dict) else tree._asdict()
