@@ -18,6 +18,12 @@ from jlstm.cells import OriginalLSTMParams as OriginalLSTMParams
 from jlstm.cells import OriginalLSTMState as OriginalLSTMState
 from jlstm.cells import SLSTMParams as SLSTMParams
 from jlstm.cells import SLSTMState as SLSTMState
+from jlstm.cells import ClipState as ClipState
+from jlstm.cells import DropConnect as DropConnect
+from jlstm.cells import LSTMParams as LSTMParams
+from jlstm.cells import LSTMState as LSTMState
+from jlstm.cells import VariationalDropout as VariationalDropout
+from jlstm.cells import Zoneout as Zoneout
 from jlstm.files import load as load
 from jlstm.files import save as save
 from jlstm.layers import Bidirectional as Bidirectional

@@ -75,6 +75,14 @@ def number(where: str, name: str, value: Any, *, at_least: float | None = None) 
     return result
 
 
+def positive(where: str, name: str, value: Any) -> float:
+    """A finite number above 0, as a `float`."""
+    value = number(where, name, value)
+    if value <= 0.0:
+        raise problem(where, name, "a number above 0", value)
+    return value
+
+
 def rate(where: str, name: str, value: Any) -> float:
     """A probability below 1, as a `float`."""
     value = number(where, name, value)

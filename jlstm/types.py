@@ -86,6 +86,19 @@ class Cell(Protocol):
         del key, params, batch_shape, t
         return None
 
+    def read(self, params: Params, state: State, z: Z, noise: Noise | None = None) -> tuple[State, Y] | None:
+        """(state, y) with h and y made anew of the memory in `state`, which something changed after `update`, and of
+        the same z. None for a cell that does not say."""
+        del params, state, z, noise
+        return None
+
+    def blend(self, old: State, new: State, rate: float) -> State:
+        """The mean of two states, `rate` of it old: what zoneout expects where nothing is drawn.
+
+        This one is field by field. A cell of which several fields make one number, a scale among them, has its own.
+        """
+        return jax.tree.map(lambda a, b: rate * a + (1.0 - rate) * b, old, new)
+
     @abstractmethod
     def project(self, params: Params, x: Array, noise: Noise | None = None) -> Z:
         """The input's part of z. No recurrence, so the engine runs it for all T at once."""

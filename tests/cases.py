@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from grouped import Grouped
 
 import jlstm
 from jlstm.cells import lstm
@@ -69,7 +70,7 @@ class Elman(jlstm.Cell):
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
-class Zoneout(jlstm.LSTM):
+class Noisy(jlstm.LSTM):
     """An LSTM with both kinds of noise: h is dropped on its way into the gates, by one mask a sequence (Gal &
     Ghahramani 2016), and units keep their old state, drawn at every step (Krueger et al. 2017)."""
 
@@ -139,11 +140,11 @@ LSTMS: dict[str, Any] = {
 }
 OTHERS: dict[str, Any] = {
     "elman": Elman(),
-    "zoneout": Zoneout(H, learn_initial_state=True),
+    "noisy": Noisy(H, learn_initial_state=True),
     "counter": Counter(),
     "stack": jlstm.Stack((jlstm.LSTM(H), jlstm.Dropout(0.4), Elman(), jlstm.Dense(2, activation="tanh"))),
     "embed": jlstm.Stack((jlstm.Embed(VOCABULARY, D), jlstm.Residual(jlstm.LSTM(D)), jlstm.Dense(2))),
-    "bi-concat": jlstm.Stack((jlstm.Bidirectional(Zoneout(H)), jlstm.Dropout(0.4), jlstm.Dense(2))),
+    "bi-concat": jlstm.Stack((jlstm.Bidirectional(Noisy(H)), jlstm.Dropout(0.4), jlstm.Dense(2))),
     "bi-sum": jlstm.Bidirectional(jlstm.LSTM(H), Elman(), merge="sum"),
     "bi-mul": jlstm.Stack((jlstm.Bidirectional(Elman(), merge="mul"), Elman())),
     "bi-mean": jlstm.Residual(jlstm.Bidirectional(Elman(D), merge="mean")),
@@ -160,6 +161,16 @@ VARIANTS: dict[str, Any] = {  # of these cells, for `--slow`
     "slstm-bare": jlstm.SLSTM(H, forget_gate="exp", use_bias=False, **BARE),
     "min-lstm-bare": jlstm.MinLSTM(H, use_bias=False, activation="softsign"),
     "original-bare": jlstm.OriginalLSTM(H, use_bias=False),
+    "zoneout-drop-connect": jlstm.Zoneout(jlstm.DropConnect(Grouped(), 0.3), 0.2, 0.4),
+    "variational": jlstm.VariationalDropout(jlstm.LSTM(H, learn_initial_state=True), 0.3, 0.4),
+    "clip": jlstm.ClipState(jlstm.ClipState(jlstm.LSTM(H, learn_initial_state=True), 0.7), 2.0, "gates"),
+}
+VARIANTS: dict[str, Any] = {  # of these cells, for `--slow`
+    "variational-zoneout": jlstm.VariationalDropout(jlstm.Zoneout(Grouped(), 0.2, 0.4), 0.0, 0.4),
+    "clip-state": jlstm.ClipState(jlstm.LSTM(H), 0.7),
+    "clip-zoneout": jlstm.ClipState(jlstm.Zoneout(jlstm.DropConnect(jlstm.LSTM(H), 0.3), 0.2, 0.4), 0.7),
+    "drop-connect": jlstm.DropConnect(jlstm.LSTM(H, learn_initial_state=True), 0.3),
+    "bi-zoneout": jlstm.Bidirectional(jlstm.Zoneout(jlstm.LSTM(H, learn_initial_state=True), 0.3), Elman()),
 }
 ROWS = LSTMS | OTHERS | CELLS
 ONE_WAY = tuple(name for name in ROWS if not name.startswith("bi-"))

@@ -12,6 +12,9 @@ import jax
 import numpy as np
 import oracle
 import oracle_papers
+import oracle_wrappers
+import reference_wrappers
+from grouped import Grouped
 
 import jlstm
 
@@ -37,7 +40,7 @@ def reference(
     same = dict(return_sequences=return_sequences, t=t, **masks)
     steps = Steps(net, x, lengths, mask, resets, reverse)
     match net:
-        case cases.Zoneout() | cases.Elman() | cases.Counter():
+        case cases.Noisy() | cases.Elman() | cases.Counter() | Grouped() | jlstm.cells.wrapper.Wrapper():
             state, y = loop(net, params, x, state, steps, key, t)
             return state, y if return_sequences else steps.pick(y)
         case _ if oracle_papers.knows(net):
@@ -153,7 +156,7 @@ def loop(net: Any, params: Any, x: np.ndarray, state: Any, steps: Steps, key: An
         reset, valid = steps.reset[..., n], steps.valid[..., n]
         if not steps.reverse:
             state = where(reset, origin, state)
-        noise = None if key is None or not isinstance(net, cases.Zoneout) else net.noise(key, params, batch, t + n)
+        noise = None if key is None else net.noise(key, params, batch, t + n)
         new, y_n = step(net, params, state, np.where(valid[..., None], x[..., n, :], 0.0), noise)
         y[..., n, :] = where(valid, y_n, np.zeros_like(y_n))
         state = where(valid, new, state)
@@ -174,6 +177,11 @@ def step(net: Any, params: Any, state: Any, x: np.ndarray, noise: Any) -> tuple[
         case _ if oracle_papers.knows(net):
             new, y = oracle_papers.step(net, params, state, x)
             return type(state)(*new), y
+        case Grouped():
+            new = oracle_wrappers.grouped(params, state, x)
+            return new, new["h"]
+        case jlstm.cells.wrapper.Wrapper():
+            return reference_wrappers.step(step, net, params, state, x, noise)
     h = state.h if noise is None else np.where(noise.sequence, state.h / (1 - net.rate), 0.0)
     # One step of the oracle, from the dropped h and the whole c.
     (h, c), _ = oracle.lstm(params, x[..., None, :], state=(h, state.c))

@@ -148,9 +148,13 @@ def check_gradients(case: Case, arrays: dict[str, Any], gradients: dict[str, Any
             return case.loss(arrays | {name: there})
 
         slope = sum(jax.tree.leaves(jax.tree.map(lambda g, d: np.sum(g * d), gradients[name], directions[name])))
-        e = 1e-4
-        want = (8 * (moved(e) - moved(-e)) - (moved(2 * e) - moved(-2 * e))) / (12 * e)
-        np.testing.assert_allclose(slope, want, rtol=1e-8, atol=1e-8)
+        wants = []
+        for e in (1e-4, 1e-5, 1e-6):  # a smaller step where a kink lies within the one before
+            wants.append((8 * (moved(e) - moved(-e)) - (moved(2 * e) - moved(-2 * e))) / (12 * e))
+            if np.isclose(slope, wants[-1], rtol=1e-8, atol=1e-8):
+                break
+        else:
+            pytest.fail(f"{name}: the gradient has slope {slope!r}, differences {wants!r}")
 
 
 def check_padding(case: Case, arrays: dict[str, Any], clean: Any) -> None:

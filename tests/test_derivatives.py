@@ -89,7 +89,7 @@ def test_vmap_with_masks(x64, net):
 @pytest.mark.parametrize("reverse, t", [(False, 0), (False, 2), (True, 2)])
 def test_truncation_is_a_loop_over_chunks(x64, reverse, t):
     """Chunks between multiples of k = 3 of the position t, a `stop_gradient` on the state from one to the next."""
-    net, k = jlstm.Stack((jlstm.LSTM(H), jlstm.Dropout(0.4), jlstm.Residual(cases.Zoneout(H)))), 3
+    net, k = jlstm.Stack((jlstm.LSTM(H), jlstm.Dropout(0.4), jlstm.Residual(cases.Noisy(H)))), 3
     rng = np.random.default_rng(0)
     params, x, key = cases.random_params(rng, net), inputs(net), jax.random.key(1)
     state = cases.random_state(rng, net, params, (B,))

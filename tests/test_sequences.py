@@ -32,7 +32,7 @@ def acting(masks):
     return masks["mask"] & within, masks["resets"] & within
 
 
-NETS = cases.ROWS | {"head": jlstm.Stack((cases.Zoneout(cases.H), jlstm.Dropout(0.4), jlstm.Dense(2)))}
+NETS = cases.ROWS | {"head": jlstm.Stack((cases.Noisy(cases.H), jlstm.Dropout(0.4), jlstm.Dense(2)))}
 
 
 @pytest.mark.parametrize("name, reverse", [("head", False), ("head", True), ("stack", False), ("embed", True)])

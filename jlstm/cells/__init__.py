@@ -9,6 +9,13 @@ from jlstm.cells.layer_norm import LayerNormLSTM as LayerNormLSTM
 from jlstm.cells.layer_norm import LayerNormLSTMGates as LayerNormLSTMGates
 from jlstm.cells.layer_norm import LayerNormLSTMParams as LayerNormLSTMParams
 from jlstm.cells.layer_norm import LayerNormLSTMState as LayerNormLSTMState
+from jlstm.cells import clip_state as clip_state
+from jlstm.cells import drop_connect as drop_connect
+from jlstm.cells import lstm as lstm
+from jlstm.cells import variational_dropout as variational_dropout
+from jlstm.cells import zoneout as zoneout
+from jlstm.cells.clip_state import ClipState as ClipState
+from jlstm.cells.drop_connect import DropConnect as DropConnect
 from jlstm.cells.lstm import LSTM as LSTM
 from jlstm.cells.lstm import LSTMGates as LSTMGates
 from jlstm.cells.lstm import LSTMParams as LSTMParams
@@ -25,3 +32,5 @@ from jlstm.cells.slstm import SLSTM as SLSTM
 from jlstm.cells.slstm import SLSTMGates as SLSTMGates
 from jlstm.cells.slstm import SLSTMParams as SLSTMParams
 from jlstm.cells.slstm import SLSTMState as SLSTMState
+from jlstm.cells.variational_dropout import VariationalDropout as VariationalDropout
+from jlstm.cells.zoneout import Zoneout as Zoneout

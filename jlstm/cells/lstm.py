@@ -273,3 +273,10 @@ class LSTM(Cell):
         self, params: LSTMParams, state: LSTMState, z: LSTMGates, noise: Noise | None = None
     ) -> tuple[LSTMState, Array]:
         return update(params, state, z, activation=self.activation, gate_activation=self.gate_activation)
+
+    def read(
+        self, params: LSTMParams, state: LSTMState, z: LSTMGates, noise: Noise | None = None
+    ) -> tuple[LSTMState, Array]:
+        φ, σ = gates.activation_function(self.activation), gates.activation_function(self.gate_activation)
+        h = (σ(z.o) * φ(state.c)).astype(state.h.dtype)
+        return LSTMState(h, state.c), h

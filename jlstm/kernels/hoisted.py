@@ -26,10 +26,13 @@ from jlstm.types import Cell, Noise, Params, Y
 
 
 def depends(f: Callable[..., Any], first: Any, *rest: Any) -> bool:
-    """Whether `f(first, *rest)` makes any use of `first`."""
+    """Whether what `f(first, *rest)` gives makes any use of `first`: from the end, what is read by what is wanted."""
     jaxpr = jax.make_jaxpr(f)(first, *rest).jaxpr
-    mine = {id(v) for v in jaxpr.invars[: len(jax.tree.leaves(first))]}
-    return any(id(v) in mine for eqn in jaxpr.eqns for v in eqn.invars) or any(id(v) in mine for v in jaxpr.outvars)
+    wanted = {id(v) for v in jaxpr.outvars}
+    for eqn in reversed(jaxpr.eqns):
+        if any(id(v) in wanted for v in eqn.outvars):
+            wanted |= {id(v) for v in eqn.invars}
+    return any(id(v) in wanted for v in jaxpr.invars[: len(jax.tree.leaves(first))])
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))

@@ -1,0 +1,242 @@
+"""Wrappers of wrappers: one noise a key, derivatives, programs, files; and what cannot be wrapped."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, ClassVar
+
+import cases
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from grouped import Grouped, GroupedParams, Read, problem, static
+from small import bitwise, equal
+from test_programs import dots_in_loops
+
+import jlstm
+from jlstm import LSTM, ClipState, DropConnect, VariationalDropout, Zoneout
+from jlstm.cells.wrapper import Wrapper, parts
+from jlstm.unroll import _call
+
+D, H, T = 3, 4, 7
+KEY = jax.random.key(3)
+
+
+@pytest.fixture(autouse=True)
+def compile_fast():
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+def everything(cell: Any) -> Any:
+    return Zoneout(DropConnect(VariationalDropout(ClipState(cell, 1.0, "gates"), 0.2, 0.3), 0.4), 0.2, 0.3)
+
+
+def test_one_key_is_one_noise():
+    """A whole unroll, one with chunks recomputed, two chunks and T steps: with resets, which draw nothing anew."""
+    net = everything(Grouped())
+    params, x = problem(net)
+    options = dict(key=KEY, return_sequences=True)
+    resets = jax.random.bernoulli(KEY, 0.3, (2, T))
+
+    def step(state, now):
+        t, x, reset = now
+        return jlstm.step(net, params, state, x, reset=reset, key=KEY, t=t)
+
+    @functools.partial(jax.jit, compiler_options=cases.quick())
+    def runs():
+        middle, y = jlstm.unroll(net, params, x[:, :3], resets=resets[:, :3], t=4, **options)
+        end, y_then = jlstm.unroll(net, params, x[:, 3:], resets=resets[:, 3:], t=7, state=middle, **options)
+        over_time = 4 + jnp.arange(T), jnp.swapaxes(x, 0, 1), resets.T
+        stepped, y_stepped = jax.lax.scan(step, net.initial_state(params, (2,)), over_time)
+        return [
+            *(jlstm.unroll(net, params, x, resets=resets, t=4, checkpoint_every=k, **options) for k in (None, 3)),
+            (end, jnp.concatenate([y, y_then], 1)),
+            (stepped, jnp.swapaxes(y_stepped, 0, 1)),
+        ]
+
+    whole, *same = runs()
+    for other in same:
+        equal(other, whole, 1e-5)
+
+
+def test_every_level_draws_its_own():
+    """The same wrapper twice: two masks that agree no more often than chance has it. An old key is one as well."""
+    net = LSTM(20)
+    for wrap in (VariationalDropout, Zoneout, DropConnect):
+        rates = (0.5,) if wrap is DropConnect else (0, 0.5) if wrap is VariationalDropout else (0.5, 0.5)
+        net = wrap(wrap(net, *rates), *rates)
+    params, _ = problem(net)
+    draw = jax.jit(lambda key: net.noise(key, params, (80,), 3), compiler_options=cases.quick())
+    noise, drawn = draw(KEY), []
+    bitwise(draw(jax.random.PRNGKey(3)), noise)
+    while isinstance(net, Wrapper):
+        (own, noise), net = parts(noise), net.cell
+        drawn.append(jax.tree.leaves(own))
+    for outer, inner in zip(drawn[::2], drawn[1::2], strict=True):
+        for a, b in zip(outer, inner, strict=True):
+            assert abs(np.mean(a == b) - 0.5) < 5 * np.sqrt(0.25 / a.size)
+
+
+def test_derivatives_of_both_orders(x64):
+    """Forward over reverse, under a vmap over keys: what the ordinary scan gives."""
+    net = everything(Grouped())
+    params = cases.random_params(np.random.default_rng(0), net)
+    x = cases.random_inputs(np.random.default_rng(1), net, (2, 4))
+    ones, keys = jax.tree.map(np.ones_like, params), jax.random.split(KEY, 3)
+
+    @functools.partial(jax.jit, static_argnums=0, compiler_options=cases.quick())
+    def products(backend):
+        def f(params, key):
+            return jnp.sum(jnp.sin(jlstm.unroll(net, params, x, key=key, backend=backend)[1]))
+
+        return jax.vmap(lambda key: jax.jvp(jax.grad(lambda p: f(p, key)), (params,), (ones,)))(keys)
+
+    got, want = products("hoisted"), products("scan")
+    equal(got, want, 1e-10)
+    assert np.max(np.abs(got[0].u[0] - got[0].u[1])) > 1e-3
+
+
+def test_no_weight_gradient_in_the_loop():
+    """One dot a recurrent weight forward, one backward; Grouped has two of them, and one is read inside `update`."""
+    for net, dots in ((everything(LSTM(H)), 1), (everything(Grouped()), 2)):
+        params, x = problem(net)
+        f = jax.grad(lambda p, net=net, x=x: jnp.sum(jlstm.unroll(net, p, x, return_sequences=True, key=KEY)[1]))
+        assert dots_in_loops(jax.jit(f).lower(params).as_text()) == 2 * dots
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_dtypes_are_the_cells(dtype):
+    net = everything(ClipState(LSTM(H, compute_dtype=dtype), 0.5))
+    params, x = problem(net)
+    for key in (None, KEY):
+        end, y = jax.eval_shape(lambda key=key: jlstm.unroll(net, params, x, key=key))
+        assert (y.dtype, end.h.dtype, end.c.dtype) == (dtype, dtype, "float32")
+
+
+def test_a_record_of_records(tmp_path):
+    """In layers, equal by value, printed, written and read; an equal one is not compiled again."""
+
+    def make() -> Any:
+        two = jlstm.Bidirectional(everything(LSTM(2)), DropConnect(Grouped(), 0.5))
+        return jlstm.Stack((everything(LSTM(H)), jlstm.Residual(Zoneout(LSTM(H), 0.1)), two))
+
+    net = make()
+    assert make() == net and hash(make()) == hash(net) and repr(make()) == repr(net)
+    assert Zoneout(LSTM(H), 0.1) != Zoneout(LSTM(H), 0.2) != DropConnect(LSTM(H), 0.2) != Zoneout(LSTM(D), 0.2)
+    assert repr(Zoneout(DropConnect(Grouped(), 0.4), 0.1)) == (
+        "Zoneout(cell=DropConnect(cell=Grouped(), rate=0.4), h_rate=0.1, c_rate=0.0)"
+    )
+    params, x = problem(net, T=2)
+    jlstm.save(tmp_path / "net", net, params)
+    again, loaded = jlstm.load(tmp_path / "net", types=[Grouped, GroupedParams])
+    assert again == net and jax.tree.structure(loaded) == jax.tree.structure(params)
+    want = jlstm.unroll(net, params, x, lengths=np.array([1, 2]), key=KEY)
+    compiled = _call._cache_size()
+    bitwise(jlstm.unroll(again, loaded, x, lengths=np.array([1, 2]), key=KEY), want)
+    assert _call._cache_size() == compiled
+    assert jax.tree.map(jnp.shape, want[0][0]) == jlstm.LSTMState((2, H), (2, H)) and want[1].shape == (2, 4)
+
+
+# ---- what can be wrapped
+
+
+class Bare:
+    """A cell that derives from nothing, and has neither `noise` nor `blend`."""
+
+    feature_axes = 1
+    recurrent_params = ("w_hh",)
+    state_groups = (("h",), ("c",))
+
+    def __getattr__(self, name):
+        if name in ("init", "output_size", "initial_state", "project", "recur", "update"):
+            return getattr(LSTM(H), name)
+        raise AttributeError(name)
+
+
+BARE = jax.tree_util.register_static(Bare)()
+
+
+def test_a_cell_that_derives_from_nothing():
+    params, x = problem(LSTM(H))
+    for key in (None, KEY):
+        want = jlstm.unroll(Zoneout(LSTM(H), 0.3, 0.4), params, x, key=key)
+        equal(jlstm.unroll(Zoneout(BARE, 0.3, 0.4), params, x, key=key), want, 1e-6)
+
+
+@static
+class Misnamed(Grouped):
+    state_groups: ClassVar = (("h",), ("c", "k"))
+    recurrent_params: ClassVar = ("u", "q")
+
+
+@static
+class NoH(Grouped):
+    state_groups: ClassVar = (("c", "n", "m"),)
+
+
+@static
+class Unmixed(Grouped):
+    blend: ClassVar = jlstm.Cell.blend
+
+
+@pytest.mark.parametrize(
+    "wrap, kind, message",
+    [
+        (lambda: Zoneout(cases.Elman(), 0.1), ValueError, "expected a cell that names its state_groups, got Elman"),
+        (lambda: DropConnect(cases.Elman(), 0.1), ValueError, "a cell that names its recurrent_params, got Elman"),
+        (lambda: DropConnect(LSTM(H), -0.1), ValueError, "rate: expected a rate in [0, 1), got -0.1."),
+        (
+            lambda: VariationalDropout(cases.Elman(), 0.1, 0.1),
+            ValueError,
+            "that names its state_groups, got Elman, which",
+        ),
+        (
+            lambda: VariationalDropout(NoH(), 0, 0.1),
+            ValueError,
+            "expected a cell with an h, got NoH, whose state_groups",
+        ),
+        (
+            lambda: VariationalDropout(LSTM(H), float("nan")),
+            ValueError,
+            "input_rate: expected a finite number, got nan.",
+        ),
+        (
+            lambda: Zoneout(NoH(), 0.1),
+            ValueError,
+            "h_rate: expected 0, since NoH has no h in its state_groups, got 0.1.",
+        ),
+        (lambda: ClipState(Grouped(), 1), ValueError, "with memory beside h, each field by itself, got Grouped, whose"),
+        (lambda: ClipState(Read(), 1), ValueError, "got Read, whose state_groups are (('h',),)."),
+        (lambda: ClipState(LSTM(H), 0), ValueError, "limit: expected a number above 0, got 0.0."),
+        (lambda: ClipState(LSTM(H), 1, "gate"), ValueError, "what: expected one of 'state', 'gates', got 'gate'."),
+        (lambda: Zoneout(LSTM, 0.1), TypeError, "expected a Cell or a Layer, got the class LSTM. Type LSTM(...)."),
+        (lambda: Zoneout(jlstm.Dense(2), 0.1), TypeError, "expected a Cell, got Dense."),
+        (lambda: Zoneout(LSTM(H), 1.0), ValueError, "h_rate: expected a rate in [0, 1), got 1.0."),
+        (lambda: Zoneout(LSTM(H), 0.1, "0.5"), TypeError, "c_rate: expected a number, got '0.5'."),
+        (lambda: Zoneout(Unmixed(), 0, 0.1), ValueError, "own blend, which says how ('c', 'n', 'm') mix, got Unmixed"),
+        (
+            lambda: Zoneout(Misnamed(), 0.1, 0.1).initial_state(problem(Grouped())[0]),
+            ValueError,
+            "Misnamed.state_groups: expected names among 'h', 'c', 'n', 'm', got 'k'.",
+        ),
+        (
+            lambda: Zoneout(Misnamed(), 0.1, 0.1).init(KEY, D),
+            ValueError,
+            "Misnamed.recurrent_params: expected names among 'w', 'u', 'p', got 'q'.",
+        ),
+    ],
+)
+def test_wrong_wrappers(wrap, kind, message):
+    with pytest.raises(kind) as error:
+        wrap()
+    assert (
+        message in str(error.value)
+        and "\n" not in str(error.value)
+        and str(error.value).startswith(
+            ("Zoneout: ", "DropConnect: ", "VariationalDropout: ", "ClipState: ", "Zoneout.in")
+        )
+    )
