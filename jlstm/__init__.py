@@ -6,6 +6,9 @@ from jlstm import initializers as initializers
 from jlstm.cells import LSTM as LSTM
 from jlstm.cells import LSTMParams as LSTMParams
 from jlstm.cells import LSTMState as LSTMState
+from jlstm.cells import PeepholeLSTM as PeepholeLSTM
+from jlstm.cells import PeepholeLSTMParams as PeepholeLSTMParams
+from jlstm.cells import PeepholeLSTMState as PeepholeLSTMState
 from jlstm.files import load as load
 from jlstm.files import save as save
 from jlstm.layers import Bidirectional as Bidirectional

@@ -131,10 +131,11 @@ class Counter(jlstm.Cell):
 
 # ---- rows
 
+BARE = dict(activation="softsign", gate_activation="hard_sigmoid")
 LSTMS: dict[str, Any] = {
     "lstm": jlstm.LSTM(H),
     "lstm-learned": jlstm.LSTM(H, learn_initial_state=True, forget_bias=jlstm.initializers.Chrono(20)),
-    "lstm-bare": jlstm.LSTM(H, use_bias=False, activation="softsign", gate_activation="hard_sigmoid"),
+    "lstm-bare": jlstm.LSTM(H, use_bias=False, **BARE),
 }
 OTHERS: dict[str, Any] = {
     "elman": Elman(),
@@ -148,7 +149,13 @@ OTHERS: dict[str, Any] = {
     "bi-mean": jlstm.Residual(jlstm.Bidirectional(Elman(D), merge="mean")),
     "bi-none": jlstm.Bidirectional(Elman(), merge="none"),
 }
-ROWS = LSTMS | OTHERS
+CELLS: dict[str, Any] = {
+    "peephole": jlstm.PeepholeLSTM(H, learn_initial_state=True),
+}
+VARIANTS: dict[str, Any] = {  # of these cells, for `--slow`
+    "peephole-bare": jlstm.PeepholeLSTM(H, use_bias=False, **BARE),
+}
+ROWS = LSTMS | OTHERS | CELLS
 ONE_WAY = tuple(name for name in ROWS if not name.startswith("bi-"))
 
 

@@ -11,6 +11,7 @@ import cases
 import jax
 import numpy as np
 import oracle
+import oracle_gated
 
 import jlstm
 
@@ -37,6 +38,9 @@ def reference(
     steps = Steps(net, x, lengths, mask, resets, reverse)
     match net:
         case cases.Zoneout() | cases.Elman() | cases.Counter():
+            state, y = loop(net, params, x, state, steps, key, t)
+            return state, y if return_sequences else steps.pick(y)
+        case _ if oracle_gated.knows(net):
             state, y = loop(net, params, x, state, steps, key, t)
             return state, y if return_sequences else steps.pick(y)
         case jlstm.LSTM():
@@ -132,12 +136,12 @@ def pointwise(layer: Any, params: Any, x: np.ndarray, steps: Steps, key: Any, t:
 
 
 def loop(net: Any, params: Any, x: np.ndarray, state: Any, steps: Steps, key: Any, t: int) -> tuple[Any, np.ndarray]:
-    """A user's cell: `(final_state, outputs [*B, T, H])`."""
+    """A cell, step by step: `(final_state, outputs [*B, T, K])`."""
     batch, T = x.shape[:-2], x.shape[-2]
     params = jax.tree.map(np.asarray, params)
     origin = jax.tree.map(np.asarray, net.initial_state(params, batch))
     state = origin if state is None else jax.tree.map(np.asarray, state)
-    y = np.zeros((*batch, T, net.hidden_size))
+    y = np.zeros((*batch, T, net.output_size(x.shape[-1])))
 
     def where(condition: np.ndarray, new: Any, old: Any) -> Any:
         def leaf(new: np.ndarray, old: np.ndarray) -> np.ndarray:
@@ -167,6 +171,10 @@ def step(net: Any, params: Any, state: Any, x: np.ndarray, noise: Any) -> tuple[
         case cases.Counter():
             h = np.tanh(x @ params["w"] + state.h @ params["u"]) / (1 + state.n[..., None])
             return cases.CounterState(h, state.n + 1), h
+        case _ if oracle_gated.knows(net):
+            names = dict(activation=net.activation, gate_activation=net.gate_activation)
+            new = oracle_gated.STEPS[type(net).__name__](params, state, x, **names)
+            return type(state)(*new), new[0]
     h = state.h if noise is None else np.where(noise.sequence, state.h / (1 - net.rate), 0.0)
     # One step of the oracle, from the dropped h and the whole c.
     (h, c), _ = oracle.lstm(params, x[..., None, :], state=(h, state.c))

@@ -33,7 +33,7 @@ class Case:
     """A net and a choice of the options, compiled once."""
 
     def __init__(self, choice: dict[str, Any]) -> None:
-        self.choice, self.net, self.batch = choice, cases.ROWS[choice["row"]], choice["batch"]
+        self.choice, self.net, self.batch = choice, (cases.ROWS | cases.VARIANTS)[choice["row"]], choice["batch"]
         self.static = {name: choice[name] for name in STATIC}
         self.two_way = choice["row"].startswith("bi-")
         self._run = jax.jit(jax.value_and_grad(self._loss, has_aux=True), compiler_options=cases.quick())
@@ -240,7 +240,8 @@ def check(choice: dict[str, Any]) -> None:
 
 
 def choices(strength: int) -> list[dict[str, Any]]:
-    tables = {tuple(cases.LSTMS): ((4,), (2, 2), ()), tuple(cases.OTHERS): ((2, 2), ())}
+    others = cases.OTHERS | cases.CELLS | (cases.VARIANTS if strength > 2 else {})
+    tables = {tuple(cases.LSTMS): ((4,), (2, 2), ()), tuple(others): ((2, 2), ())}
     return [
         choice
         for rows, batch in tables.items()

@@ -1,7 +1,12 @@
 """The cells, one file a variant; each file's module functions are the cell, bare."""
 
 from jlstm.cells import lstm as lstm
+from jlstm.cells import peephole as peephole
 from jlstm.cells.lstm import LSTM as LSTM
 from jlstm.cells.lstm import LSTMGates as LSTMGates
 from jlstm.cells.lstm import LSTMParams as LSTMParams
 from jlstm.cells.lstm import LSTMState as LSTMState
+from jlstm.cells.peephole import PeepholeLSTM as PeepholeLSTM
+from jlstm.cells.peephole import PeepholeLSTMGates as PeepholeLSTMGates
+from jlstm.cells.peephole import PeepholeLSTMParams as PeepholeLSTMParams
+from jlstm.cells.peephole import PeepholeLSTMState as PeepholeLSTMState

@@ -1,4 +1,4 @@
-"""What cells with gates share: the products with a gate-stacked weight, and the table of activations.
+"""What cells with gates share: products with a gate-stacked weight, the table of activations, checks of options.
 
 A gate-stacked weight `[D, G, H]` is contracted and split along its gate axis, never reshaped to `[D, G*H]`: a
 reshape would gather the whole weight where H is sharded.
@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
-from jlstm.types import Array, Shape
+from jlstm import checks
+from jlstm.types import Array, Initializer, Key, Shape
 
 Activation = str | Callable[[Array], Array]
 
@@ -56,6 +57,36 @@ def compute_dtypes(compute_dtype: Any, *arrays: Array | None) -> tuple[np.dtype,
     """(compute, wide): matmul operands, h and outputs have the first, z, c and accumulation the second."""
     compute = compute_dtype or jnp.result_type(*[a for a in arrays if a is not None])
     return jnp.dtype(compute), jnp.promote_types(compute, jnp.float32)
+
+
+def start(value: Array | None, size: int, batch_shape: Shape, dtype: Any) -> Array:
+    """The initial state `[*B, size]`: the learned `[size]`, or zeros."""
+    value = jnp.zeros(size, dtype) if value is None else value.astype(dtype)
+    return jnp.broadcast_to(value, (*batch_shape, size))
+
+
+def draw(name: str, initializer: Initializer, key: Key, shape: Shape, dtype: Any) -> Array:
+    """What an initialiser gives, checked."""
+    return checks.drawn("init", name, initializer(key, shape, dtype), shape, dtype)
+
+
+def check_fields(record: Any, **own: checks.Check) -> None:
+    """Normalise the hyper-parameters of a cell: those that cells have in common, and its `own`."""
+    activation = checks.choice_or_callable(tuple(ACTIVATIONS), activation_name)
+    common: dict[str, checks.Check] = dict(
+        hidden_size=checks.size,
+        forget_bias=checks.number_or_callable,
+        use_bias=checks.boolean,
+        activation=activation,
+        gate_activation=activation,
+        w_ih_init=checks.function,
+        w_hh_init=checks.function,
+        learn_initial_state=checks.boolean,
+        param_dtype=checks.float_dtype,
+        compute_dtype=checks.float_dtype_or_none,
+    )
+    checks.fields(record, **{name: check for name, check in common.items() if hasattr(record, name)} | own)
+    checks.name_dtypes(record)
 
 
 def ungate(w: Array, axis: int) -> list[Array]:

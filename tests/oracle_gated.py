@@ -1,0 +1,40 @@
+"""Gated cells as one float64 NumPy step each, written from the papers; imports nothing of jlstm or of jax.
+
+A step takes params by name, the state by position, and x `[*B, D]`; it gives the new state as a tuple, h before c.
+Letters: `*B` batch axes · `D` input features · `H` hidden size. Gates i, f, g, o.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from oracle import ACTIVATIONS
+
+Array = np.ndarray
+
+
+def products(params: Any, h: Array, x: Array) -> list[Array]:
+    """W x + U h + b, one array `[*B, H]` a gate."""
+    z = np.einsum("...d,dgh->g...h", x, params.w_ih) + np.einsum("...d,dgh->g...h", h, params.w_hh)
+    return [z_g if params.b is None else z_g + params.b[n] for n, z_g in enumerate(z)]
+
+
+def peephole_lstm(params: Any, state: Any, x: Array, *, activation: str, gate_activation: str) -> tuple[Array, Array]:
+    """Gers & Schmidhuber, "Recurrent Nets that Time and Count" (IJCNN 2000); peepholes i, f, o."""
+    act, gate = ACTIVATIONS[activation][0], ACTIVATIONS[gate_activation][0]
+    h, c = state
+    z_i, z_f, z_g, z_o = products(params, h, x)
+    i = gate(z_i + params.p[0] * c)
+    f = gate(z_f + params.p[1] * c)
+    c = f * c + i * act(z_g)
+    o = gate(z_o + params.p[2] * c)
+    return o * act(c), c
+
+
+STEPS: dict[str, Callable[..., Any]] = {
+    "PeepholeLSTM": peephole_lstm,
+}
+
+
+def knows(net: Any) -> bool:
+    return type(net).__name__ in STEPS
