@@ -151,9 +151,11 @@ OTHERS: dict[str, Any] = {
 }
 CELLS: dict[str, Any] = {
     "peephole": jlstm.PeepholeLSTM(H, learn_initial_state=True),
+    "coupled": jlstm.CoupledLSTM(H, learn_initial_state=True),
 }
 VARIANTS: dict[str, Any] = {  # of these cells, for `--slow`
     "peephole-bare": jlstm.PeepholeLSTM(H, use_bias=False, **BARE),
+    "coupled-bare": jlstm.CoupledLSTM(H, use_bias=False, **BARE),
 }
 ROWS = LSTMS | OTHERS | CELLS
 ONE_WAY = tuple(name for name in ROWS if not name.startswith("bi-"))

@@ -31,8 +31,19 @@ def peephole_lstm(params: Any, state: Any, x: Array, *, activation: str, gate_ac
     return o * act(c), c
 
 
+def coupled_lstm(params: Any, state: Any, x: Array, *, activation: str, gate_activation: str) -> tuple[Array, Array]:
+    """Greff et al., "LSTM: A Search Space Odyssey" (2017), CIFG: f = 1 - i. Gates i, g, o."""
+    act, gate = ACTIVATIONS[activation][0], ACTIVATIONS[gate_activation][0]
+    h, c = state
+    z_i, z_g, z_o = products(params, h, x)
+    f = 1.0 - gate(z_i)
+    c = f * c + (1.0 - f) * act(z_g)
+    return gate(z_o) * act(c), c
+
+
 STEPS: dict[str, Callable[..., Any]] = {
     "PeepholeLSTM": peephole_lstm,
+    "CoupledLSTM": coupled_lstm,
 }
 
 

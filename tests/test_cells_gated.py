@@ -14,7 +14,7 @@ from small import B, D, H, T, bitwise, equal, inputs, value
 from test_programs import dots_in_loops, scans
 
 import jlstm
-from jlstm.initializers import Constant, ForgetBias, Normal
+from jlstm.initializers import Chrono, Constant, ForgetBias, Normal
 from jlstm.layers import BidirectionalParams, BidirectionalState
 
 P = 2
@@ -57,8 +57,20 @@ def peephole_arrays(params: Any) -> dict[str, Any]:
     }
 
 
+def coupled_arrays(params: Any) -> dict[str, Any]:
+    """f's rows, which `input_forget` makes no use of, are NaN."""
+
+    def four(w: Any) -> Any:
+        i, g, o = (np.asarray(w)[..., n, :] for n in range(3))
+        return theirs(np.stack([i, np.full_like(i, np.nan), g, o], -2))
+
+    b = np.concatenate([four(params.b), np.zeros(4 * H, "float32")])
+    return {"W": four(params.w_ih), "R": four(params.w_hh), "B": b}
+
+
 ONNX = {
     "PeepholeLSTM": (jlstm.PeepholeLSTM(H), peephole_arrays, {}),
+    "CoupledLSTM": (jlstm.CoupledLSTM(H), coupled_arrays, {"input_forget": 1}),
 }
 
 
@@ -99,6 +111,7 @@ def test_onnxruntime(name: str) -> None:
 # The matmuls of one step: one for each recurrent weight.
 PROGRAMS = {
     "PeepholeLSTM": (jlstm.PeepholeLSTM(H), 1),
+    "CoupledLSTM": (jlstm.CoupledLSTM(H), 1),
 }
 
 
@@ -124,6 +137,7 @@ def test_no_weight_gradient_in_the_loop(name: str) -> None:
 
 CELLS = {
     "PeepholeLSTM": (jlstm.PeepholeLSTM, (), dict(p_init=Normal(0.1))),
+    "CoupledLSTM": (jlstm.CoupledLSTM, (), dict(forget_bias=2.0)),
 }
 
 
@@ -212,3 +226,13 @@ QUICK = dict(w_ih_init=Constant(), w_hh_init=Constant())  # random ones take sec
 def test_peepholes_begin_at_0() -> None:
     params = jlstm.PeepholeLSTM(H, forget_bias=ForgetBias(2.0), **QUICK).init(jax.random.key(0), D)
     assert not np.any(params.p) and np.all(params.b[1] == 2.0) and np.sum(params.b) == 2.0 * H
+
+
+def test_coupled_forget_bias() -> None:
+    """f = σ(-z_i) begins where an LSTM's would: i's bias is minus f's, of chrono's pair just its own."""
+    key = jax.random.key(0)
+    b = jlstm.CoupledLSTM(H, forget_bias=2.0, **QUICK).init(key, D).b
+    np.testing.assert_array_equal(b, np.array([[-2.0], [0.0], [0.0]]).repeat(H, 1))
+    b, of_lstm = (cell(H, forget_bias=Chrono(20.0), **QUICK).init(key, D).b for cell in (jlstm.CoupledLSTM, jlstm.LSTM))
+    np.testing.assert_array_equal(b[0], of_lstm[0])
+    assert np.all(b[0] < 0.0) and not np.any(b[1:])
