@@ -12,6 +12,9 @@ from jlstm.cells import LSTMState as LSTMState
 from jlstm.cells import PeepholeLSTM as PeepholeLSTM
 from jlstm.cells import PeepholeLSTMParams as PeepholeLSTMParams
 from jlstm.cells import PeepholeLSTMState as PeepholeLSTMState
+from jlstm.cells import ProjectedLSTM as ProjectedLSTM
+from jlstm.cells import ProjectedLSTMParams as ProjectedLSTMParams
+from jlstm.cells import ProjectedLSTMState as ProjectedLSTMState
 from jlstm.files import load as load
 from jlstm.files import save as save
 from jlstm.layers import Bidirectional as Bidirectional

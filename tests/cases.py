@@ -152,10 +152,12 @@ OTHERS: dict[str, Any] = {
 CELLS: dict[str, Any] = {
     "peephole": jlstm.PeepholeLSTM(H, learn_initial_state=True),
     "coupled": jlstm.CoupledLSTM(H, learn_initial_state=True),
+    "projected": jlstm.ProjectedLSTM(H, 2, learn_initial_state=True),
 }
 VARIANTS: dict[str, Any] = {  # of these cells, for `--slow`
     "peephole-bare": jlstm.PeepholeLSTM(H, use_bias=False, **BARE),
     "coupled-bare": jlstm.CoupledLSTM(H, use_bias=False, **BARE),
+    "projected-bare": jlstm.ProjectedLSTM(H, 6, use_bias=False, **BARE),
 }
 ROWS = LSTMS | OTHERS | CELLS
 ONE_WAY = tuple(name for name in ROWS if not name.startswith("bi-"))

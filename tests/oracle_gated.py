@@ -41,9 +41,19 @@ def coupled_lstm(params: Any, state: Any, x: Array, *, activation: str, gate_act
     return gate(z_o) * act(c), c
 
 
+def projected_lstm(params: Any, state: Any, x: Array, *, activation: str, gate_activation: str) -> tuple[Array, Array]:
+    """Sak, Senior & Beaufays, "Long Short-Term Memory Recurrent ..." (Interspeech 2014); h is `[*B, P]`."""
+    act, gate = ACTIVATIONS[activation][0], ACTIVATIONS[gate_activation][0]
+    h, c = state
+    z_i, z_f, z_g, z_o = products(params, h, x)
+    c = gate(z_f) * c + gate(z_i) * act(z_g)
+    return (gate(z_o) * act(c)) @ params.w_hr, c
+
+
 STEPS: dict[str, Callable[..., Any]] = {
     "PeepholeLSTM": peephole_lstm,
     "CoupledLSTM": coupled_lstm,
+    "ProjectedLSTM": projected_lstm,
 }
 
 

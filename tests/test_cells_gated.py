@@ -1,6 +1,5 @@
-"""Cells with gates beside the LSTM: other frameworks live, what is compiled, records, files."""
+"""Cells with gates beside the LSTM, and other frameworks live; what `init` makes of a bias."""
 
-import dataclasses
 from typing import Any
 
 import cases
@@ -10,11 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import onnx_models
 import pytest
-from small import B, D, H, T, bitwise, equal, inputs, value
-from test_programs import dots_in_loops, scans
+from small import B, D, H, T, bitwise, equal
 
 import jlstm
-from jlstm.initializers import Chrono, Constant, ForgetBias, Normal
+from jlstm.initializers import Chrono, Constant, ForgetBias
 from jlstm.layers import BidirectionalParams, BidirectionalState
 
 P = 2
@@ -106,115 +104,78 @@ def test_onnxruntime(name: str) -> None:
         bitwise(jax.tree.map(lambda a: a[~some], end), jax.tree.map(lambda a: a[~some], start[n]))
 
 
-# ---- what is compiled
+# ---- torch
 
-# The matmuls of one step: one for each recurrent weight.
-PROGRAMS = {
-    "PeepholeLSTM": (jlstm.PeepholeLSTM(H), 1),
-    "CoupledLSTM": (jlstm.CoupledLSTM(H), 1),
+
+def torch_rows(w: Any) -> Any:
+    """Gates on the last axis but one as torch's rows, in the same order."""
+    return np.ascontiguousarray(np.asarray(w).reshape(*np.shape(w)[:-2], -1).T)
+
+
+def torch_gradients(module: Any, weights: dict[str, Any], x: Any, state: Any, of_y: Any, of_state: Any) -> Any:
+    """`(y, final state, gradients by name)` of torch's module over x `[T, B, D]`; weighted by of_y, of_state."""
+    import torch
+
+    module.load_state_dict({name: torch.tensor(np.asarray(a)) for name, a in weights.items()})
+    x, start = (
+        torch.tensor(x, requires_grad=True),
+        [torch.tensor(np.asarray(a)[None], requires_grad=True) for a in state],
+    )
+    y, end = module(x, tuple(start) if len(start) > 1 else start[0])
+    end = end if len(start) > 1 else (end,)
+    loss = (y * torch.tensor(of_y)).sum() + sum(
+        (a[0] * torch.tensor(b)).sum() for a, b in zip(end, of_state, strict=True)
+    )
+    loss.backward()
+    grads = {name: p.grad for name, p in module.named_parameters()} | {"x": x.grad}
+    grads |= {f"{'hc'[n]}0": a.grad[0] for n, a in enumerate(start)}
+    return y.detach().numpy(), [a[0].detach().numpy() for a in end], {name: g.numpy() for name, g in grads.items()}
+
+
+def projected_torch(params: Any) -> dict[str, Any]:
+    weights = {"weight_ih_l0": torch_rows(params.w_ih), "weight_hh_l0": torch_rows(params.w_hh)}
+    b = torch_rows(params.b)
+    return weights | {"weight_hr_l0": params.w_hr.T, "bias_ih_l0": b, "bias_hh_l0": np.zeros_like(b)}
+
+
+TORCH = {
+    "ProjectedLSTM": (
+        jlstm.ProjectedLSTM(H, P, learn_initial_state=True),
+        projected_torch,
+        lambda nn: nn.LSTM(D, H, proj_size=P),
+    ),
 }
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_no_weight_gradient_in_the_loop(name: str) -> None:
-    """Going back the loop has one matmul for each recurrent weight, and carries states alone; "scan" has more."""
-    cell, recurrent = PROGRAMS[name]
-    params, x = random(cell), inputs(cell, "float32")
-    dots, carried = {}, {}
-    for backend in cases.BACKENDS:
-        f = jax.grad(value(cell, backend, return_sequences=True))
-        dots[backend] = dots_in_loops(jax.jit(f).lower(params, x, None).as_text())
-        loops = list(scans(jax.make_jaxpr(f)(params, x, None).jaxpr))
-        carries = [eqn.invars[eqn.params["num_consts"] :][: eqn.params["num_carry"]] for eqn in loops]
-        carried[backend] = {v.aval.shape for carry in carries for v in carry}
-    weights = {getattr(params, name).shape for name in cell.recurrent_params}
-    states = {leaf.shape for leaf in cell.initial_state(params, (B,))}
-    assert dots["hoisted"] == 2 * recurrent < dots["scan"], dots
-    assert carried["hoisted"] == states and weights <= carried["scan"], carried
+@pytest.mark.filterwarnings("ignore:LSTM with projections")  # torch says which of its kernels runs
+@pytest.mark.parametrize("name", TORCH)
+def test_torch(name: str) -> None:
+    """Outputs, the final state, and the gradients of everything: of the learned initial state too, which is torch's."""
+    frameworks.need("torch")
+    import torch
 
-
-# ---- records and files
-
-CELLS = {
-    "PeepholeLSTM": (jlstm.PeepholeLSTM, (), dict(p_init=Normal(0.1))),
-    "CoupledLSTM": (jlstm.CoupledLSTM, (), dict(forget_bias=2.0)),
-}
-
-
-def make(name: str, **options: Any) -> Any:
-    cls, sizes, _ = CELLS[name]
-    return cls(H, *sizes, **options)
-
-
-@pytest.mark.parametrize("name", CELLS)
-def test_files(name: str, tmp_path: Any) -> None:
-    """What was saved is read: every option, in a stack of both directions."""
-    cell = make(name, learn_initial_state=True, compute_dtype="bfloat16", **CELLS[name][2])
-    net = jlstm.Stack((jlstm.Bidirectional(cell), jlstm.Dense(2)))
-    params = random(net)
-    jlstm.save(tmp_path / "net", net, params)
-    back, its = jlstm.load(tmp_path / "net")
-    assert back == net and jax.tree.structure(its) == jax.tree.structure(params)
-    bitwise(its, params)
-
-
-@pytest.mark.parametrize("name", CELLS)
-def test_records(name: str) -> None:
-    """Equal by value however they were written; every field named is checked; what wrappers ask for is there."""
-    cls, _, own = CELLS[name]
-    same = [make(name), make(name, activation=jnp.tanh, param_dtype=jnp.float32, use_bias=np.bool_(True))]
-    assert same[0] == same[1] and hash(same[0]) == hash(same[1])
-    assert make(name) != make(name, compute_dtype="float64") and make(name) != make(name, **own)
-    for option, wrong in dict(
-        hidden_size=0, use_bias=1, activation="Tanh", w_hh_init="glorot", param_dtype=int
-    ).items():
-        with pytest.raises((TypeError, ValueError), match=rf"^{name}: {option}: expected .*, got .*\.$"):
-            dataclasses.replace(make(name), **{option: wrong})
-    for option in own:
-        with pytest.raises((TypeError, ValueError), match=rf"^{name}: {option}: expected .*, got '3'"):
-            make(name, **{option: "3"})
-    params = jax.eval_shape(lambda key: make(name).init(key, D), jax.random.key(0))
-    state = jax.eval_shape(make(name).initial_state, params)
-    assert set(cls.recurrent_params) <= set(params._fields)
-    assert sorted(field for group in cls.state_groups for field in group) == sorted(state._fields)
-    with pytest.raises(TypeError, match=rf"^{name}.init: input_size: expected a positive int, got None\."):
-        make(name).init(jax.random.key(0), None)
-    with pytest.raises(TypeError, match=rf"^{name}.initial_state: params: expected {name}Params, got tuple"):
-        make(name).initial_state(())
-
-
-@pytest.mark.parametrize("name", CELLS)
-def test_dtypes(name: str) -> None:
-    """bfloat16 operands and outputs, the rest float32, parameters' gradients in their own dtype; near to float32."""
-    cell, half = make(name), make(name, compute_dtype="bfloat16")
-    params, x = random(cell), inputs(cell, "float32")
+    cell, rows, module = TORCH[name]
+    params, rng = random(cell), np.random.default_rng(1)
+    x, of_y = (rng.normal(size=(T, B, size)).astype("float32") for size in (D, cell.output_size(D)))
+    state = [np.asarray(leaf) for leaf in cell.initial_state(params, (B,))]
+    of_state = [rng.normal(size=leaf.shape).astype("float32") for leaf in state]
+    y, end, want = torch_gradients(module(torch.nn), rows(params), x, state, of_y, of_state)
 
     @compiled
-    def run(params, x):
-        grads = jax.grad(lambda p: jnp.sum(jlstm.unroll(half, p, x)[1].astype("float32")))(params)
-        return jlstm.unroll(half, params, x), jlstm.unroll(cell, params, x), grads
+    def ours(params, x):
+        def loss(params, x):
+            end, y = jlstm.unroll(cell, params, x, return_sequences=True, time_major=True)
+            return sum(map(jnp.vdot, (y, *end), (of_y, *of_state))), (end, y)
 
-    (end, y), (_, wide), grads = run(params, x)
-    assert y.dtype == end.h.dtype == jnp.bfloat16
-    assert all(leaf.dtype == jnp.float32 for leaf in end[1:])
-    np.testing.assert_allclose(y.astype("float32"), wide, atol=2e-2)
-    assert jax.tree.map(lambda a: a.dtype, grads) == jax.tree.map(lambda a: a.dtype, params)
+        return jax.grad(loss, (0, 1), has_aux=True)(params, x)
 
-
-@pytest.mark.parametrize("name", CELLS)
-def test_module_functions_are_the_cell(name: str) -> None:
-    """`step` of the cell's module, bare, with options, is `jlstm.step`."""
-    cell = make(name, activation="softsign", gate_activation="hard_sigmoid", learn_initial_state=True)
-    module = __import__(type(cell).__module__, fromlist=["step"])
-    params, x = random(cell), np.ones((B, D), "float32")
-    options = {field: getattr(cell, field) for field in ("activation", "gate_activation")}
-
-    @compiled
-    def both(params, x):
-        start = module.initial_state(params, (B,))
-        return module.step(params, start, x, **options), jlstm.step(cell, params, None, x)
-
-    equal(*both(params, x), 1e-6)
+    (grads, dx), (our_end, our_y) = ours(params, x)
+    equal((our_y, list(our_end), dx), (y, end, want["x"]), 1e-5)
+    for key in [key for key in want if key in ("h0", "c0")]:
+        np.testing.assert_allclose(getattr(grads, key), want[key].sum(0), **close)
+    for key, a in rows(grads).items():  # what torch adds has the same gradient
+        if not key.startswith("bias_hh"):
+            np.testing.assert_allclose(a, want[key], **close)
 
 
 # ---- the first parameters

@@ -3,6 +3,7 @@
 from jlstm.cells import coupled as coupled
 from jlstm.cells import lstm as lstm
 from jlstm.cells import peephole as peephole
+from jlstm.cells import projected as projected
 from jlstm.cells.coupled import CoupledLSTM as CoupledLSTM
 from jlstm.cells.coupled import CoupledLSTMGates as CoupledLSTMGates
 from jlstm.cells.coupled import CoupledLSTMParams as CoupledLSTMParams
@@ -15,3 +16,7 @@ from jlstm.cells.peephole import PeepholeLSTM as PeepholeLSTM
 from jlstm.cells.peephole import PeepholeLSTMGates as PeepholeLSTMGates
 from jlstm.cells.peephole import PeepholeLSTMParams as PeepholeLSTMParams
 from jlstm.cells.peephole import PeepholeLSTMState as PeepholeLSTMState
+from jlstm.cells.projected import ProjectedLSTM as ProjectedLSTM
+from jlstm.cells.projected import ProjectedLSTMGates as ProjectedLSTMGates
+from jlstm.cells.projected import ProjectedLSTMParams as ProjectedLSTMParams
+from jlstm.cells.projected import ProjectedLSTMState as ProjectedLSTMState
