@@ -3,10 +3,13 @@
 from jlstm import cells as cells
 from jlstm import convert as convert
 from jlstm import initializers as initializers
+from jlstm.cells import GRU as GRU
 from jlstm.cells import LSTM as LSTM
 from jlstm.cells import CoupledLSTM as CoupledLSTM
 from jlstm.cells import CoupledLSTMParams as CoupledLSTMParams
 from jlstm.cells import CoupledLSTMState as CoupledLSTMState
+from jlstm.cells import GRUParams as GRUParams
+from jlstm.cells import GRUState as GRUState
 from jlstm.cells import LSTMParams as LSTMParams
 from jlstm.cells import LSTMState as LSTMState
 from jlstm.cells import PeepholeLSTM as PeepholeLSTM

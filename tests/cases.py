@@ -131,11 +131,10 @@ class Counter(jlstm.Cell):
 
 # ---- rows
 
-BARE = dict(activation="softsign", gate_activation="hard_sigmoid")
 LSTMS: dict[str, Any] = {
     "lstm": jlstm.LSTM(H),
     "lstm-learned": jlstm.LSTM(H, learn_initial_state=True, forget_bias=jlstm.initializers.Chrono(20)),
-    "lstm-bare": jlstm.LSTM(H, use_bias=False, **BARE),
+    "lstm-bare": jlstm.LSTM(H, use_bias=False, activation="softsign", gate_activation="hard_sigmoid"),
 }
 OTHERS: dict[str, Any] = {
     "elman": Elman(),
@@ -149,15 +148,20 @@ OTHERS: dict[str, Any] = {
     "bi-mean": jlstm.Residual(jlstm.Bidirectional(Elman(D), merge="mean")),
     "bi-none": jlstm.Bidirectional(Elman(), merge="none"),
 }
+BARE: dict[str, Any] = dict(use_bias=False, activation="sigmoid", gate_activation="tanh")  # smooth, for differences
 CELLS: dict[str, Any] = {
     "peephole": jlstm.PeepholeLSTM(H, learn_initial_state=True),
     "coupled": jlstm.CoupledLSTM(H, learn_initial_state=True),
     "projected": jlstm.ProjectedLSTM(H, 2, learn_initial_state=True),
+    "gru": jlstm.GRU(H, learn_initial_state=True),
+    "gru-before": jlstm.GRU(H, learn_initial_state=True, reset_after=False),
 }
 VARIANTS: dict[str, Any] = {  # of these cells, for `--slow`
-    "peephole-bare": jlstm.PeepholeLSTM(H, use_bias=False, **BARE),
-    "coupled-bare": jlstm.CoupledLSTM(H, use_bias=False, **BARE),
-    "projected-bare": jlstm.ProjectedLSTM(H, 6, use_bias=False, **BARE),
+    "peephole-bare": jlstm.PeepholeLSTM(H, **BARE),
+    "coupled-bare": jlstm.CoupledLSTM(H, **BARE),
+    "projected-bare": jlstm.ProjectedLSTM(H, 6, **BARE),
+    "gru-bare": jlstm.GRU(H, **BARE),
+    "gru-before-bare": jlstm.GRU(H, reset_after=False, **BARE),
 }
 ROWS = LSTMS | OTHERS | CELLS
 ONE_WAY = tuple(name for name in ROWS if not name.startswith("bi-"))

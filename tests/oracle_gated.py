@@ -1,7 +1,7 @@
 """Gated cells as one float64 NumPy step each, written from the papers; imports nothing of jlstm or of jax.
 
-A step takes params by name, the state by position, and x `[*B, D]`; it gives the new state as a tuple, h before c.
-Letters: `*B` batch axes · `D` input features · `H` hidden size. Gates i, f, g, o.
+A step takes params by name, the state by position, and x `[*B, D]`; it gives the new state as a tuple, h first.
+Letters: `*B` batch axes · `D` input features · `H` hidden size. Gates stand in the order i, f, g, o.
 """
 
 from collections.abc import Callable
@@ -50,10 +50,26 @@ def projected_lstm(params: Any, state: Any, x: Array, *, activation: str, gate_a
     return (gate(z_o) * act(c)) @ params.w_hr, c
 
 
+def gru(params: Any, state: Any, x: Array, *, activation: str, gate_activation: str, reset_after: bool) -> tuple[Array]:
+    """Cho et al., "Learning Phrase Representations ..." (EMNLP 2014), eqs. 5-8; gates r, z, n.
+
+    reset_after: r scales U h with a bias of its own, the fourth row of b; in the paper it scales h.
+    """
+    act, gate = ACTIVATIONS[activation][0], ACTIVATIONS[gate_activation][0]
+    (h,) = state
+    b = np.zeros((4, h.shape[-1])) if params.b is None else params.b
+    w, u = np.moveaxis(params.w_ih, 1, 0), np.moveaxis(params.w_hh, 1, 0)
+    r = gate(x @ w[0] + h @ u[0] + b[0])
+    z = gate(x @ w[1] + h @ u[1] + b[1])
+    candidate = act(x @ w[2] + b[2] + (r * (h @ u[2] + b[3]) if reset_after else (r * h) @ u[2]))
+    return (z * h + (1.0 - z) * candidate,)
+
+
 STEPS: dict[str, Callable[..., Any]] = {
     "PeepholeLSTM": peephole_lstm,
     "CoupledLSTM": coupled_lstm,
     "ProjectedLSTM": projected_lstm,
+    "GRU": gru,
 }
 
 

@@ -172,7 +172,8 @@ def step(net: Any, params: Any, state: Any, x: np.ndarray, noise: Any) -> tuple[
             h = np.tanh(x @ params["w"] + state.h @ params["u"]) / (1 + state.n[..., None])
             return cases.CounterState(h, state.n + 1), h
         case _ if oracle_gated.knows(net):
-            names = dict(activation=net.activation, gate_activation=net.gate_activation)
+            wanted = ("activation", "gate_activation", "reset_after")
+            names = {name: getattr(net, name) for name in wanted if hasattr(net, name)}
             new = oracle_gated.STEPS[type(net).__name__](params, state, x, **names)
             return type(state)(*new), new[0]
     h = state.h if noise is None else np.where(noise.sequence, state.h / (1 - net.rate), 0.0)

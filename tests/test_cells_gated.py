@@ -138,12 +138,20 @@ def projected_torch(params: Any) -> dict[str, Any]:
     return weights | {"weight_hr_l0": params.w_hr.T, "bias_ih_l0": b, "bias_hh_l0": np.zeros_like(b)}
 
 
+def gru_torch(params: Any) -> dict[str, Any]:
+    """The second bias has d_n, and 0 where the two add."""
+    b = np.asarray(params.b)
+    weights = {"weight_ih_l0": torch_rows(params.w_ih), "weight_hh_l0": torch_rows(params.w_hh)}
+    return weights | {"bias_ih_l0": b[:3].ravel(), "bias_hh_l0": np.concatenate([0 * b[:2].ravel(), b[3]])}
+
+
 TORCH = {
     "ProjectedLSTM": (
         jlstm.ProjectedLSTM(H, P, learn_initial_state=True),
         projected_torch,
         lambda nn: nn.LSTM(D, H, proj_size=P),
     ),
+    "GRU": (jlstm.GRU(H, learn_initial_state=True), gru_torch, lambda nn: nn.GRU(D, H)),
 }
 
 
@@ -173,9 +181,65 @@ def test_torch(name: str) -> None:
     equal((our_y, list(our_end), dx), (y, end, want["x"]), 1e-5)
     for key in [key for key in want if key in ("h0", "c0")]:
         np.testing.assert_allclose(getattr(grads, key), want[key].sum(0), **close)
-    for key, a in rows(grads).items():  # what torch adds has the same gradient
-        if not key.startswith("bias_hh"):
-            np.testing.assert_allclose(a, want[key], **close)
+    ones = rows(jax.tree.map(np.ones_like, params))
+    for key, a in rows(grads).items():
+        has = np.asarray(ones[key]) != 0.0  # where two biases add, ours is the first
+        np.testing.assert_allclose(np.asarray(a)[has], want[key][has], **close)
+
+
+# ---- Keras
+
+
+def keras_columns(w: Any) -> Any:
+    """Gates r, z, n on the last axis but one as Keras's columns: z, r, n."""
+    return np.concatenate([w[..., n, :] for n in (1, 0, 2)], -1)
+
+
+def gru_keras(params: Any, reset_after: bool) -> list[Any]:
+    """kernel, recurrent_kernel, bias; two rows of biases with `reset_after`."""
+    w_ih, w_hh, b = (np.asarray(a) for a in params[:3])
+    bias = keras_columns(b[:3])
+    if reset_after:
+        bias = np.stack([bias, keras_columns(np.stack([0 * b[0], 0 * b[1], b[3]]))])
+    return [keras_columns(w_ih), keras_columns(w_hh), bias]
+
+
+@pytest.mark.parametrize("reset_after", [True, False])
+def test_keras(reset_after: bool) -> None:
+    """Ragged rows, one of them empty, from a random state: outputs, final state, gradients of the weights."""
+    frameworks.need("keras")
+    import keras
+
+    cell, rng = jlstm.GRU(H, reset_after=reset_after, gate_activation="hard_sigmoid"), np.random.default_rng(1)
+    options = dict(return_sequences=True, return_state=True, zero_output_for_mask=True)
+    layer = keras.layers.GRU(H, reset_after=reset_after, recurrent_activation="hard_sigmoid", **options)
+    with frameworks.settings():
+        layer.build((None, T, D))
+    params = random(cell)
+    x, start, of_y = (rng.normal(size=shape).astype("float32") for shape in ((B, T, D), (B, H), (B, T, H)))
+    mask = np.arange(T) < LENGTHS[:, None]
+    fixed = [variable.value for variable in layer.non_trainable_variables]
+
+    @compiled
+    def run(params, weights):
+        def ours(params):
+            (h,), y = jlstm.unroll(
+                cell, params, x, state=jlstm.GRUState(jnp.asarray(start)), mask=mask, return_sequences=True
+            )
+            return jnp.vdot(y, of_y), (y, h)
+
+        def theirs(weights):
+            (y, h), _ = layer.stateless_call(weights, fixed, x, mask=jnp.asarray(mask), initial_state=[start])
+            return jnp.vdot(y, of_y), (y, h)
+
+        return jax.grad(ours, has_aux=True)(params), jax.grad(theirs, has_aux=True)(weights)
+
+    with frameworks.settings():
+        (grads, values), (want, their_values) = run(params, [jnp.asarray(a) for a in gru_keras(params, reset_after)])
+    equal(values, their_values, 1e-5)
+    ones = gru_keras(jax.tree.map(np.ones_like, params), reset_after)
+    for got, theirs, one in zip(gru_keras(grads, reset_after), want, ones, strict=True):
+        np.testing.assert_allclose(got[one != 0.0], np.asarray(theirs)[one != 0.0], **close)
 
 
 # ---- the first parameters
@@ -197,3 +261,12 @@ def test_coupled_forget_bias() -> None:
     b, of_lstm = (cell(H, forget_bias=Chrono(20.0), **QUICK).init(key, D).b for cell in (jlstm.CoupledLSTM, jlstm.LSTM))
     np.testing.assert_array_equal(b[0], of_lstm[0])
     assert np.all(b[0] < 0.0) and not np.any(b[1:])
+
+
+def test_update_bias() -> None:
+    """Of z alone; a whole bias has as many rows as there are biases."""
+    for cell, rows in ((jlstm.GRU(H, update_bias=2.0, **QUICK), 4), (jlstm.GRU(H, reset_after=False, **QUICK), 3)):
+        b = cell.init(jax.random.key(0), D).b
+        np.testing.assert_array_equal(b, np.eye(rows)[1][:, None].repeat(H, 1) * cell.update_bias)
+    with pytest.raises(ValueError, match=r"ForgetBias: shape: expected \[4, H\], .*, got \(3, 5\)"):
+        jlstm.GRU(H, reset_after=False, update_bias=ForgetBias(1.0), **QUICK).init(jax.random.key(0), D)

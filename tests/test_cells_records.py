@@ -22,6 +22,8 @@ PROGRAMS = {
     "PeepholeLSTM": (jlstm.PeepholeLSTM(H), 1),
     "CoupledLSTM": (jlstm.CoupledLSTM(H), 1),
     "ProjectedLSTM": (jlstm.ProjectedLSTM(H, P), 2),
+    "GRU": (jlstm.GRU(H), 1),
+    "GRU-before": (jlstm.GRU(H, reset_after=False), 2),
 }
 
 
@@ -49,6 +51,7 @@ CELLS = {
     "PeepholeLSTM": (jlstm.PeepholeLSTM, (), dict(p_init=Normal(0.1))),
     "CoupledLSTM": (jlstm.CoupledLSTM, (), dict(forget_bias=2.0)),
     "ProjectedLSTM": (jlstm.ProjectedLSTM, (P,), dict(projected_size=3, w_hr_init=Normal(0.1))),
+    "GRU": (jlstm.GRU, (), dict(reset_after=False, update_bias=1.0)),
 }
 
 

@@ -1,6 +1,7 @@
 """The cells, one file a variant; each file's module functions are the cell, bare."""
 
 from jlstm.cells import coupled as coupled
+from jlstm.cells import gru as gru
 from jlstm.cells import lstm as lstm
 from jlstm.cells import peephole as peephole
 from jlstm.cells import projected as projected
@@ -8,6 +9,10 @@ from jlstm.cells.coupled import CoupledLSTM as CoupledLSTM
 from jlstm.cells.coupled import CoupledLSTMGates as CoupledLSTMGates
 from jlstm.cells.coupled import CoupledLSTMParams as CoupledLSTMParams
 from jlstm.cells.coupled import CoupledLSTMState as CoupledLSTMState
+from jlstm.cells.gru import GRU as GRU
+from jlstm.cells.gru import GRUGates as GRUGates
+from jlstm.cells.gru import GRUParams as GRUParams
+from jlstm.cells.gru import GRUState as GRUState
 from jlstm.cells.lstm import LSTM as LSTM
 from jlstm.cells.lstm import LSTMGates as LSTMGates
 from jlstm.cells.lstm import LSTMParams as LSTMParams

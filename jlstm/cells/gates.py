@@ -89,6 +89,11 @@ def check_fields(record: Any, **own: checks.Check) -> None:
     checks.name_dtypes(record)
 
 
+def spread(v: Array, like: Array) -> Array:
+    """v `[H]` in the dtype and with the number of axes of `like` `[*B, H]`."""
+    return jnp.expand_dims(v.astype(like.dtype), range(like.ndim - 1))
+
+
 def ungate(w: Array, axis: int) -> list[Array]:
     """The G arrays along the gate axis. A split, not slices: its transpose is one concatenate, not G padded adds."""
     parts = jax.lax.split(w, (1,) * w.shape[axis], axis % w.ndim)

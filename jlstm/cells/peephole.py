@@ -130,7 +130,7 @@ def update(
     """
     φ, σ = gates.activation_function(activation), gates.activation_function(gate_activation)
     c = state.c
-    p_i, p_f, p_o = gates.ungate(jnp.expand_dims(params.p.astype(c.dtype), range(1, c.ndim)), axis=0)
+    p_i, p_f, p_o = (gates.spread(p, c) for p in gates.ungate(params.p, axis=0))
     i, f, g = σ(z.i + p_i * c), σ(z.f + p_f * c), φ(z.g)
     c = f * c + i * g
     o = σ(z.o + p_o * c)
