@@ -133,6 +133,7 @@ class Counter(jlstm.Cell):
 # ---- rows
 
 BARE = dict(activation="softsign", gate_activation="hard_sigmoid")
+SMOOTH: dict[str, Any] = dict(use_bias=False, activation="sigmoid", gate_activation="tanh")  # for differences
 LSTMS: dict[str, Any] = {
     "lstm": jlstm.LSTM(H),
     "lstm-learned": jlstm.LSTM(H, learn_initial_state=True, forget_bias=jlstm.initializers.Chrono(20)),
@@ -151,21 +152,29 @@ OTHERS: dict[str, Any] = {
     "bi-none": jlstm.Bidirectional(Elman(), merge="none"),
 }
 CELLS: dict[str, Any] = {
+    "peephole": jlstm.PeepholeLSTM(H, learn_initial_state=True),
+    "coupled": jlstm.CoupledLSTM(H, learn_initial_state=True),
+    "projected": jlstm.ProjectedLSTM(H, 2, learn_initial_state=True),
+    "gru": jlstm.GRU(H, learn_initial_state=True),
+    "gru-before": jlstm.GRU(H, learn_initial_state=True, reset_after=False),
     "layer-norm": jlstm.LayerNormLSTM(H, learn_initial_state=True),
     "slstm": jlstm.SLSTM(H, heads=2, learn_initial_state=True),
     "min-lstm": jlstm.MinLSTM(H, learn_initial_state=True),
     "original": jlstm.OriginalLSTM(H, block_size=2, learn_initial_state=True),
-}
-VARIANTS: dict[str, Any] = {  # of these cells, for `--slow`
-    "layer-norm-bare": jlstm.LayerNormLSTM(H, use_bias=False, epsilon=1e-2, **BARE),
-    "slstm-bare": jlstm.SLSTM(H, forget_gate="exp", use_bias=False, **BARE),
-    "min-lstm-bare": jlstm.MinLSTM(H, use_bias=False, activation="softsign"),
-    "original-bare": jlstm.OriginalLSTM(H, use_bias=False),
     "zoneout-drop-connect": jlstm.Zoneout(jlstm.DropConnect(Grouped(), 0.3), 0.2, 0.4),
     "variational": jlstm.VariationalDropout(jlstm.LSTM(H, learn_initial_state=True), 0.3, 0.4),
     "clip": jlstm.ClipState(jlstm.ClipState(jlstm.LSTM(H, learn_initial_state=True), 0.7), 2.0, "gates"),
 }
 VARIANTS: dict[str, Any] = {  # of these cells, for `--slow`
+    "peephole-bare": jlstm.PeepholeLSTM(H, **SMOOTH),
+    "coupled-bare": jlstm.CoupledLSTM(H, **SMOOTH),
+    "projected-bare": jlstm.ProjectedLSTM(H, 6, **SMOOTH),
+    "gru-bare": jlstm.GRU(H, **SMOOTH),
+    "gru-before-bare": jlstm.GRU(H, reset_after=False, **SMOOTH),
+    "layer-norm-bare": jlstm.LayerNormLSTM(H, use_bias=False, epsilon=1e-2, **BARE),
+    "slstm-bare": jlstm.SLSTM(H, forget_gate="exp", use_bias=False, **BARE),
+    "min-lstm-bare": jlstm.MinLSTM(H, use_bias=False, activation="softsign"),
+    "original-bare": jlstm.OriginalLSTM(H, use_bias=False),
     "variational-zoneout": jlstm.VariationalDropout(jlstm.Zoneout(Grouped(), 0.2, 0.4), 0.0, 0.4),
     "clip-state": jlstm.ClipState(jlstm.LSTM(H), 0.7),
     "clip-zoneout": jlstm.ClipState(jlstm.Zoneout(jlstm.DropConnect(jlstm.LSTM(H), 0.3), 0.2, 0.4), 0.7),

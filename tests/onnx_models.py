@@ -21,6 +21,32 @@ def write(net: Any, params: Any) -> Any:
         return onnx.load(folder + "/net.onnx")
 
 
+def node(
+    arrays: dict[str, np.ndarray], *, state: bool = False, lengths: bool = False, extra: Any = (), **attributes: Any
+) -> Any:
+    """A model of one LSTM node; `arrays` are constants by the name of the operator's input."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    given = {"X", *arrays, *(("initial_h", "initial_c") if state else ()), *(("sequence_lens",) if lengths else ())}
+    names = [
+        name if name in given else "" for name in ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
+    ]
+    names = [*names[:7], "P"] if "P" in given else names[:7]
+    lstm = helper.make_node("LSTM", names, ["Y", "Y_h", "Y_c"], name="encoder/lstm", **attributes)
+    ints = {"sequence_lens"}
+    inputs = [
+        helper.make_tensor_value_info(
+            name, TensorProto.INT32 if name in ints else TensorProto.FLOAT, [None] * (1 if name in ints else 3)
+        )
+        for name in names
+        if name and name not in arrays
+    ]
+    outputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in ("Y", "Y_h", "Y_c")]
+    constants = [numpy_helper.from_array(a, name) for name, a in arrays.items()]
+    graph = helper.make_graph([*extra, lstm], "g", inputs, outputs, constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+
 def session(model: Any) -> Callable[..., dict[str, Any]]:
     """A function of named inputs, by onnxruntime."""
     import onnxruntime

@@ -11,6 +11,7 @@ import cases
 import jax
 import numpy as np
 import oracle
+import oracle_gated
 import oracle_papers
 import oracle_wrappers
 import reference_wrappers
@@ -43,7 +44,7 @@ def reference(
         case cases.Noisy() | cases.Elman() | cases.Counter() | Grouped() | jlstm.cells.wrapper.Wrapper():
             state, y = loop(net, params, x, state, steps, key, t)
             return state, y if return_sequences else steps.pick(y)
-        case _ if oracle_papers.knows(net):
+        case _ if oracle_papers.knows(net) or oracle_gated.knows(net):
             state, y = loop(net, params, x, state, steps, key, t)
             return state, y if return_sequences else steps.pick(y)
         case jlstm.LSTM():
@@ -182,6 +183,11 @@ def step(net: Any, params: Any, state: Any, x: np.ndarray, noise: Any) -> tuple[
             return new, new["h"]
         case jlstm.cells.wrapper.Wrapper():
             return reference_wrappers.step(step, net, params, state, x, noise)
+        case _ if oracle_gated.knows(net):
+            wanted = ("activation", "gate_activation", "reset_after")
+            names = {name: getattr(net, name) for name in wanted if hasattr(net, name)}
+            new = oracle_gated.STEPS[type(net).__name__](params, state, x, **names)
+            return type(state)(*new), new[0]
     h = state.h if noise is None else np.where(noise.sequence, state.h / (1 - net.rate), 0.0)
     # One step of the oracle, from the dropped h and the whole c.
     (h, c), _ = oracle.lstm(params, x[..., None, :], state=(h, state.c))

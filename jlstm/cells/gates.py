@@ -89,6 +89,11 @@ def check_fields(record: Any, **own: checks.Check) -> None:
     checks.name_dtypes(record)
 
 
+def spread(v: Array, like: Array) -> Array:
+    """v `[H]` in the dtype and with the number of axes of `like` `[*B, H]`."""
+    return jnp.expand_dims(v.astype(like.dtype), range(like.ndim - 1))
+
+
 def ungate(w: Array, axis: int) -> list[Array]:
     """The G arrays along the gate axis. A split, not slices: its transpose is one concatenate, not G padded adds."""
     parts = jax.lax.split(w, (1,) * w.shape[axis], axis % w.ndim)
@@ -109,13 +114,13 @@ def recur(h: Array, w: Array, b: Array | None) -> list[Array]:
     One dot. The bias is added here, inside the loop, where it is part of the elementwise work: added to W x it would
     cost a read and a write of `[T, *B, G, H]`.
     """
-    z = _product(h, w.astype(h.dtype))
+    z = product(h, w.astype(h.dtype))
     return ungate(z if b is None else z + jnp.expand_dims(b.astype(z.dtype), range(h.ndim - 1)), axis=-2)
 
 
 @jax.custom_jvp
-def _product(x: Array, w: Array) -> Array:
-    """x w `[*B, G, H]`; x `[*B, D]`, w `[D, G, H]`."""
+def product(x: Array, w: Array) -> Array:
+    """x w `[*B, G, H]`, at least float32; x `[*B, D]`, w `[D, G, H]`; or `[*B, P]` where w is `[D, P]`."""
     return _dot(x, w, axis=0)
 
 
@@ -125,9 +130,9 @@ def _product_by_gate(x: Array, w: Array) -> list[Array]:
     return [_dot(x, w_g, axis=0) for w_g in ungate(w, axis=1)]
 
 
-@functools.partial(_product.defjvp, symbolic_zeros=True)
+@functools.partial(product.defjvp, symbolic_zeros=True)
 def _product_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
-    z = _product(*primals)
+    z = product(*primals)
     return z, _product_tangent(primals, tangents, z.shape)
 
 
