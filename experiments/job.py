@@ -72,11 +72,10 @@ def _run_setting(setting: sweep.Setting, directory: RunDirectory, name: str, to:
     def warn(line: str) -> None:
         to.print(f"warning: {line}", style="yellow", markup=False)
 
-    code = DONE
+    code, task = DONE, tasks.make(config)  # data that cannot be read leave no trace of a run
     with ExitStack() as stack:
         stack.enter_context(Lock(path))
         directory.look()  # again, now that no other process writes here
-        task = tasks.make(config)
         to.print(f"device: {device.describe()}", markup=False)
         if line := device.warning():
             warn(line)

@@ -172,8 +172,8 @@ def test_print_config_is_a_config(capsys: pytest.CaptureFixture[str], tmp_path: 
 def test_list_shows_every_config_with_its_first_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    files = sorted(CONFIGS.glob("*.toml"))
-    assert [line.partition(":")[0] for line in lines] == [f"configs/{file.name}" for file in files]
+    files = sorted(CONFIGS.rglob("*.toml"))
+    assert [line.partition(":")[0] for line in lines] == [f"configs/{file.relative_to(CONFIGS).as_posix()}" for file in files]
     assert all(len(line.partition(":")[2]) > 10 for line in lines)
 
 
