@@ -63,6 +63,7 @@ class Cell(Protocol):
     feature_axes: int = 1
     # For wrappers (zoneout, dropped weights): the names of the recurrent weights among the fields of the parameters,
     # and the fields of the state that only make sense together. A cell that leaves None cannot be wrapped by them.
+    # `read` and `blend`, below, are for them as well.
     recurrent_params: ClassVar[tuple[str, ...] | None] = None
     state_groups: ClassVar[tuple[tuple[str, ...], ...] | None] = None
 

@@ -1,7 +1,9 @@
 """Clipping inside of a cell, in the two ways that others have: of the memory, and of what goes into the gates.
 
-"state"    c' = clip(f c + i g, -limit, limit);  h' = o φ(c')        cuDNN's clip, TensorFlow's `cell_clip`
-"gates"    σ(clip(z, -limit, limit)) and φ(the same)                 ONNX's `clip`
+    "state"    c' = clip(f c + i g, -limit, limit);  h' = o φ(c')        what cuDNN clips, and TensorFlow's `cell_clip`
+    "gates"    i = σ(clip(z_i, -limit, limit)), and f, g, o so           ONNX's `clip`
+
+Written for the LSTM; they do the same to any cell that has a memory, or pre-activations.
 """
 
 from __future__ import annotations

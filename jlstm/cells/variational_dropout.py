@@ -22,8 +22,8 @@ class VariationalDropout(Wrapper):
     """Dropout on x and on h, on their way into the gates of any cell. Parameters and state are the cell's.
 
     input_rate: how likely a feature of x is 0 for a sequence, in [0, 1). The others are divided by 1 - input_rate.
-    recurrent_rate: the same for h, where `recur` reads it; the state itself, the output, and what else `update` reads
-        of h are as they were.
+    recurrent_rate: the same for h, where `recur` reads it. The state itself, the output, and what `update` reads of h
+        (a GRU's z h, and r h where its reset comes before the matmul) are as they were.
 
     Every example has masks of its own, `[*B, D]` and `[*B, H]`, the same at all steps and for all gates. They come from
     the key alone, so a reset leaves them. Without a key nothing is dropped.

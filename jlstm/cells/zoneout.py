@@ -1,7 +1,9 @@
 """Zoneout: at every step some units keep their old value (Krueger et al. 2017, arXiv 1606.01305).
 
-h' = d_h h + (1 - d_h) ĥ        ĥ, ĉ: what the cell makes of its old h and c
-c' = d_c c + (1 - d_c) ĉ        d: a mask of 0 and 1, drawn anew at every step, 1 with probability `rate`
+    h' = d_h h + (1 - d_h) ĥ        d: masks of 0 and 1, drawn anew at every step
+    c' = d_c c + (1 - d_c) ĉ        ĥ, ĉ: what the cell makes of its old h and c
+
+As in the paper, ĥ is made of ĉ, not of c'.
 """
 
 from __future__ import annotations
