@@ -148,11 +148,15 @@ def update(
     i, o = σ(z_i), σ(z_o);  c' = c + i (4 σ(z_g) - 2);  h' = o (2 σ(c') - 1)
     """
     del params
-    S = z.g.shape[-1] // z.i.shape[-1]
-    i, o = (jnp.repeat(jax.nn.sigmoid(gate), S, axis=-1) for gate in (z.i, z.o))
+    i, o = (jnp.expand_dims(jax.nn.sigmoid(gate), -1) for gate in (z.i, z.o))
+
+    def gated(gate: Array, cells: Array) -> Array:
+        """Gates `[*B, M, 1]` on cells `[*B, H]`."""
+        return (gate * cells.reshape(*z.i.shape, -1)).reshape(cells.shape)
+
     # 2 σ(x) - 1 = tanh(x / 2), without a difference of near numbers
-    c = state.c + i * (2 * jnp.tanh(z.g / 2))
-    h = (o * jnp.tanh(c / 2)).astype(state.h.dtype)
+    c = state.c + gated(i, 2 * jnp.tanh(z.g / 2))
+    h = gated(o, jnp.tanh(c / 2)).astype(state.h.dtype)
     return OriginalLSTMState(h, c), h
 
 
