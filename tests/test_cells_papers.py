@@ -99,7 +99,8 @@ def test_layer_norm_is_torchs():
         y = jlstm.unroll(net, params, x, return_sequences=True)[1]
         return jnp.sum(y * weights), y
 
-    grads, y = jax.grad(loss, (0, 1), has_aux=True)(params, x)
+    gradient = jax.grad(loss, (0, 1), has_aux=True)
+    grads, y = jax.jit(gradient, compiler_options=cases.quick())(params, x)
     p = type(params)(*[None if a is None else torch.tensor(a, requires_grad=True) for a in params])
     x_t = torch.tensor(x, requires_grad=True)
     h, c, ys = torch.zeros(B, H), torch.zeros(B, H), []
@@ -165,7 +166,7 @@ def test_slstm_does_not_overflow(forget_gate, dtype):
         end, h = gated(z, forget_gate=forget_gate)
         return jnp.sum(h.astype("float32")), (end, h)
 
-    gradient, (end, h) = jax.grad(loss, has_aux=True)(z)
+    gradient, (end, h) = jax.jit(jax.grad(loss, has_aux=True), compiler_options=cases.quick())(z)
     for leaf in (*jax.tree.leaves(end), h, gradient):
         assert jnp.all(jnp.isfinite(leaf.astype("float32")))
     assert jnp.all(jnp.abs(h) <= 1) and jnp.all(end.n >= 1) and jnp.any(gradient != 0)

@@ -88,15 +88,15 @@ def init(
     def bias(name: str, value: float | Initializer, key: Key) -> Array:
         return gates.draw(name, value if callable(value) else initializers.Constant(value), key, (M,), dtype)
 
+    b_gates = jnp.stack([bias("input_bias", input_bias, keys[4]), bias("output_bias", output_bias, keys[5])])
+
     return OriginalLSTMParams(
         w_ih=gates.draw("w_ih_init", w_ih_init, keys[0], (D, H), dtype),
         w_hh=gates.draw("w_hh_init", w_hh_init, keys[1], (H, H), dtype),
         b=jnp.zeros(H, dtype) if use_bias else None,
         w_ih_gates=gates.draw("w_ih_init", w_ih_init, keys[2], (D, 2, M), dtype),
         w_hh_gates=gates.draw("w_hh_init", w_hh_init, keys[3], (H, 2, M), dtype),
-        b_gates=jnp.stack([bias("input_bias", input_bias, keys[4]), bias("output_bias", output_bias, keys[5])])
-        if use_bias
-        else None,
+        b_gates=b_gates if use_bias else None,
         h0=jnp.zeros(H, dtype) if learn_initial_state else None,
         c0=jnp.zeros(H, dtype) if learn_initial_state else None,
     )
