@@ -131,11 +131,10 @@ class Counter(jlstm.Cell):
 
 # ---- rows
 
-BARE = dict(activation="softsign", gate_activation="hard_sigmoid")
 LSTMS: dict[str, Any] = {
     "lstm": jlstm.LSTM(H),
     "lstm-learned": jlstm.LSTM(H, learn_initial_state=True, forget_bias=jlstm.initializers.Chrono(20)),
-    "lstm-bare": jlstm.LSTM(H, use_bias=False, **BARE),
+    "lstm-bare": jlstm.LSTM(H, use_bias=False, activation="softsign", gate_activation="hard_sigmoid"),
 }
 OTHERS: dict[str, Any] = {
     "elman": Elman(),
@@ -149,6 +148,7 @@ OTHERS: dict[str, Any] = {
     "bi-mean": jlstm.Residual(jlstm.Bidirectional(Elman(D), merge="mean")),
     "bi-none": jlstm.Bidirectional(Elman(), merge="none"),
 }
+BARE: dict[str, Any] = dict(use_bias=False, activation="sigmoid", gate_activation="tanh")  # smooth, for differences
 CELLS: dict[str, Any] = {
     "layer-norm": jlstm.LayerNormLSTM(H, learn_initial_state=True),
     "slstm": jlstm.SLSTM(H, heads=2, learn_initial_state=True),
@@ -156,9 +156,9 @@ CELLS: dict[str, Any] = {
     "original": jlstm.OriginalLSTM(H, block_size=2, learn_initial_state=True),
 }
 VARIANTS: dict[str, Any] = {  # of these cells, for `--slow`
-    "layer-norm-bare": jlstm.LayerNormLSTM(H, use_bias=False, epsilon=1e-2, **BARE),
-    "slstm-bare": jlstm.SLSTM(H, forget_gate="exp", use_bias=False, **BARE),
-    "min-lstm-bare": jlstm.MinLSTM(H, use_bias=False, activation="softsign"),
+    "layer-norm-bare": jlstm.LayerNormLSTM(H, epsilon=1e-2, **BARE),
+    "slstm-bare": jlstm.SLSTM(H, forget_gate="exp", **BARE),
+    "min-lstm-bare": jlstm.MinLSTM(H, use_bias=False, activation="sigmoid"),
     "original-bare": jlstm.OriginalLSTM(H, use_bias=False),
 }
 ROWS = LSTMS | OTHERS | CELLS
