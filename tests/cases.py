@@ -137,7 +137,7 @@ SMOOTH: dict[str, Any] = dict(use_bias=False, activation="sigmoid", gate_activat
 LSTMS: dict[str, Any] = {
     "lstm": jlstm.LSTM(H),
     "lstm-learned": jlstm.LSTM(H, learn_initial_state=True, forget_bias=jlstm.initializers.Chrono(20)),
-    "lstm-bare": jlstm.LSTM(H, use_bias=False, **BARE),
+    "lstm-bare": jlstm.LSTM(H, use_bias=False, activation="softsign", gate_activation="hard_sigmoid"),
 }
 OTHERS: dict[str, Any] = {
     "elman": Elman(),
@@ -151,6 +151,7 @@ OTHERS: dict[str, Any] = {
     "bi-mean": jlstm.Residual(jlstm.Bidirectional(Elman(D), merge="mean")),
     "bi-none": jlstm.Bidirectional(Elman(), merge="none"),
 }
+BARE: dict[str, Any] = dict(use_bias=False, activation="sigmoid", gate_activation="tanh")  # smooth, for differences
 CELLS: dict[str, Any] = {
     "peephole": jlstm.PeepholeLSTM(H, learn_initial_state=True),
     "coupled": jlstm.CoupledLSTM(H, learn_initial_state=True),
@@ -174,6 +175,9 @@ VARIANTS: dict[str, Any] = {  # of these cells, for `--slow`
     "layer-norm-bare": jlstm.LayerNormLSTM(H, use_bias=False, epsilon=1e-2, **BARE),
     "slstm-bare": jlstm.SLSTM(H, forget_gate="exp", use_bias=False, **BARE),
     "min-lstm-bare": jlstm.MinLSTM(H, use_bias=False, activation="softsign"),
+    "layer-norm-bare": jlstm.LayerNormLSTM(H, epsilon=1e-2, **BARE),
+    "slstm-bare": jlstm.SLSTM(H, forget_gate="exp", **BARE),
+    "min-lstm-bare": jlstm.MinLSTM(H, use_bias=False, activation="sigmoid"),
     "original-bare": jlstm.OriginalLSTM(H, use_bias=False),
     "variational-zoneout": jlstm.VariationalDropout(jlstm.Zoneout(Grouped(), 0.2, 0.4), 0.0, 0.4),
     "clip-state": jlstm.ClipState(jlstm.LSTM(H), 0.7),

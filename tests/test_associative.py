@@ -14,6 +14,7 @@ from small import RAGGED, B, D, T, bitwise, equal, inputs
 from test_derivatives import dot, total
 
 import jlstm
+from experiments.benchmark import linear
 from jlstm import kernels
 
 BOTH = ("hoisted", "associative")
@@ -111,6 +112,24 @@ def test_no_loop_over_time():
         lowered = jax.jit(jax.value_and_grad(f, (0, 1, 2))).lower(params, x, state)
         loops[backend] = lowered.as_text().count("while"), lowered.compile().as_text().count(" while(")
     assert loops["associative"] == (0, 0) and min(loops["hoisted"]) > 0, loops
+
+
+def test_what_the_gradient_keeps():
+    """Arrays over all T steps, and none of half the steps or less, which are the rounds' own."""
+    params, x, _ = arrays(dtype="float32")
+
+    def kept(params, x):
+        return jax.vjp(lambda *a: jlstm.unroll(NET, *a, return_sequences=True, backend="associative")[1], params, x)[1]
+
+    x = np.tile(x, (1, 8, 1))
+    leading = [leaf.shape[0] for leaf in jax.tree.leaves(jax.eval_shape(kept, params, x)) if leaf.ndim == 3]
+    assert set(leading) == {8 * T, D}  # D: the weights
+
+
+def test_the_race_is_between_equals():
+    runs = {name: call() for name, call in linear.calls(2, 5, 3, 4).items()}
+    for kind in ("forward", "both"):
+        equal(runs[f"associative {kind}"], runs[f"hoisted {kind}"], 1e-5)
 
 
 @pytest.mark.parametrize("reverse", [False, True])

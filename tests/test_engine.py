@@ -46,6 +46,7 @@ def test_oracle(x64, batch, ragged, reverse):
         equal(jax.tree.leaves(grads), jax.tree.leaves(want_grads), 1e-10)
 
 
+OURS = [pytest.param(net, marks=pytest.mark.slow) for net in cases.CELLS.values()]
 OPTIONS = [
     dict(return_sequences=True),
     pytest.param(dict(reverse=True, checkpoint_every=3), marks=pytest.mark.slow),
@@ -54,7 +55,7 @@ OPTIONS = [
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-@pytest.mark.parametrize("net", SKETCHES, ids=lambda net: type(net).__name__)
+@pytest.mark.parametrize("net", [*SKETCHES, *OURS], ids=lambda net: type(net).__name__)
 def test_sketches(x64, net, options):
     """hoisted = scan in values, gradients and Hessian-vector products, with everything on; T steps = one unroll."""
     params, x = jax.tree.map(lambda a: a.astype("float64"), net.init(jax.random.key(0), D)), inputs(net)

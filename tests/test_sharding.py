@@ -44,6 +44,7 @@ def close(got, want):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6), got, want)
 
 
+LINEAR = jlstm.MinLSTM(H, learn_initial_state=True)
 STATIC = [{"return_sequences": True}, {"reverse": True}, {"checkpoint_every": 4}]
 ROWS = [  # (net, options of unroll, backend); the full product is slow to compile
     pytest.param(net, static, backend, id=f"{name}-{static}-{backend}", marks=[] if fast else [pytest.mark.slow])
@@ -51,7 +52,7 @@ ROWS = [  # (net, options of unroll, backend); the full product is slow to compi
     for static in STATIC
     for backend in ("scan", "hoisted")
     for fast in [(name, backend) == ("cell", "hoisted") and "reverse" not in static]
-]
+] + [pytest.param(LINEAR, static, "associative", id=f"linear-{static}", marks=pytest.mark.slow) for static in STATIC]
 
 
 @pytest.mark.parametrize("net, static, backend", ROWS)

@@ -206,8 +206,8 @@ class MinLSTM(Cell):
 
     def initial_state(self, params: MinLSTMParams, batch_shape: Shape = ()) -> MinLSTMState:
         checks.instance("MinLSTM.initial_state", "params", params, MinLSTMParams)
-        D, G, H = *params.w_ih.shape[:1], len(MIN_GATES), self.hidden_size
-        checks.shape("MinLSTM.initial_state", "params.w_ih", params.w_ih, (D, G, H))
+        expected = (params.w_ih.shape[0], len(MIN_GATES), self.hidden_size)
+        checks.shape("MinLSTM.initial_state", "params.w_ih", params.w_ih, expected)
         return initial_state(params, batch_shape, compute_dtype=self.compute_dtype)
 
     def project(self, params: MinLSTMParams, x: Array, noise: Noise | None = None) -> MinLSTMGates:

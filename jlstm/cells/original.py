@@ -88,15 +88,15 @@ def init(
     def bias(name: str, value: float | Initializer, key: Key) -> Array:
         return gates.draw(name, value if callable(value) else initializers.Constant(value), key, (M,), dtype)
 
+    b_gates = jnp.stack([bias("input_bias", input_bias, keys[4]), bias("output_bias", output_bias, keys[5])])
+
     return OriginalLSTMParams(
         w_ih=gates.draw("w_ih_init", w_ih_init, keys[0], (D, H), dtype),
         w_hh=gates.draw("w_hh_init", w_hh_init, keys[1], (H, H), dtype),
         b=jnp.zeros(H, dtype) if use_bias else None,
         w_ih_gates=gates.draw("w_ih_init", w_ih_init, keys[2], (D, 2, M), dtype),
         w_hh_gates=gates.draw("w_hh_init", w_hh_init, keys[3], (H, 2, M), dtype),
-        b_gates=jnp.stack([bias("input_bias", input_bias, keys[4]), bias("output_bias", output_bias, keys[5])])
-        if use_bias
-        else None,
+        b_gates=b_gates if use_bias else None,
         h0=jnp.zeros(H, dtype) if learn_initial_state else None,
         c0=jnp.zeros(H, dtype) if learn_initial_state else None,
     )
@@ -148,11 +148,15 @@ def update(
     i, o = σ(z_i), σ(z_o);  c' = c + i (4 σ(z_g) - 2);  h' = o (2 σ(c') - 1)
     """
     del params
-    S = z.g.shape[-1] // z.i.shape[-1]
-    i, o = (jnp.repeat(jax.nn.sigmoid(gate), S, axis=-1) for gate in (z.i, z.o))
+    i, o = (jnp.expand_dims(jax.nn.sigmoid(gate), -1) for gate in (z.i, z.o))
+
+    def gated(gate: Array, cells: Array) -> Array:
+        """Gates `[*B, M, 1]` on cells `[*B, H]`."""
+        return (gate * cells.reshape(*z.i.shape, -1)).reshape(cells.shape)
+
     # 2 σ(x) - 1 = tanh(x / 2), without a difference of near numbers
-    c = state.c + i * (2 * jnp.tanh(z.g / 2))
-    h = (o * jnp.tanh(c / 2)).astype(state.h.dtype)
+    c = state.c + gated(i, 2 * jnp.tanh(z.g / 2))
+    h = gated(o, jnp.tanh(c / 2)).astype(state.h.dtype)
     return OriginalLSTMState(h, c), h
 
 

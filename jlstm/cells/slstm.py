@@ -190,6 +190,7 @@ class SLSTM(Cell):
     Raises TypeError or ValueError, which name the field.
 
     The paper's blocks also have a convolution before the gates i and f, and a norm behind the cell: those are layers.
+    Over an Explicit mesh axis, several heads cannot be sharded; over an Auto one they can.
 
     >>> cell = SLSTM(6, heads=2)
     >>> params = cell.init(jax.random.key(0), 3)
