@@ -75,7 +75,7 @@ def random(tree: Any, seed: int) -> Any:
         from onnx import numpy_helper
 
         for array in tree.graph.initializer:
-            if array.name[:2] in ("W.", "R.", "B."):
+            if array.name[:2] in ("W.", "R.", "B.", "P."):
                 value = rng.normal(scale=0.5, size=array.dims).astype("float32")
                 array.CopyFrom(numpy_helper.from_array(value, array.name))
         return tree
@@ -286,6 +286,8 @@ PEERS: dict[str, Peer] = {
         reset_after=False,
     ),
     "onnx-two-ways": onnx(_TWO),
+    "onnx-peepholes": onnx(jlstm.PeepholeLSTM(H)),
+    "onnx-coupled": onnx(Bidirectional(jlstm.CoupledLSTM(H))),
     "onnx-sum-no-bias": onnx(Bidirectional(LSTM(H, use_bias=False), merge="sum"), merge="sum"),
     "linen-LSTMCell": flax("linen", "LSTMCell"),
     "linen-OptimizedLSTMCell": flax("linen", "OptimizedLSTMCell"),

@@ -44,8 +44,10 @@ def coupled(w: np.ndarray) -> np.ndarray:
 
 
 def uncoupled(w: Any) -> np.ndarray:
-    """`[.., 4, H]` of a CoupledLSTM's weight. f = 1 - σ(z_i) = σ(-z_i): with minus i's rows for f's it is so, too, where
-    a runtime does not know input_forget."""
+    """`[.., 4, H]` of a CoupledLSTM's weight.
+
+    f = 1 - σ(z_i) = σ(-z_i): with minus i's rows as f's, a runtime that does not know input_forget is right, too.
+    """
     i, g, o = (w[..., CoupledLSTMGates._fields.index(gate), :] for gate in "igo")
     return np.stack([i, -i, g, o], -2)
 
@@ -75,7 +77,7 @@ def to_onnx(net: Any, params: Params, path: str | os.PathLike[str], *, return_se
     Dropout is left out, as without a key. All is computed in the parameters' dtype, which has to be one.
 
     Raises ImportError without the package `onnx`; ValueError for what the operator cannot say: another layer or
-    cell, an activation that it lacks, a Bidirectional of other than two LSTMs of one size.
+    cell, an activation that it lacks, a Bidirectional of other than two LSTMs of one kind and size.
     """
     onnx = require("to_onnx")
     checks.net("to_onnx", net)
@@ -179,9 +181,7 @@ class _Writer:
                 x = x if sequences or at_last else self.last(x)
                 x = self.dense(net, params, x) if isinstance(net, Dense) else x
                 return x if isinstance(net, Dropout) else self.blank(x, at_last or not sequences)
-        expected = (
-            "LSTM, Bidirectional of two LSTMs of one size with one output, Residual, Stack, Dense, Dropout, Embed"
-        )
+        expected = "LSTM, PeepholeLSTM, CoupledLSTM, Bidirectional of two of one kind and size with one output, Residual, Stack, Dense, Dropout, Embed"
         raise checks.problem("to_onnx", path.replace("params", "net", 1), expected, show(net))
 
     def embed(self, net: Embed, params: Any, ids: str) -> str:
