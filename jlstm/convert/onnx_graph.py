@@ -181,7 +181,8 @@ class _Writer:
                 x = x if sequences or at_last else self.last(x)
                 x = self.dense(net, params, x) if isinstance(net, Dense) else x
                 return x if isinstance(net, Dropout) else self.blank(x, at_last or not sequences)
-        expected = "LSTM, PeepholeLSTM, CoupledLSTM, Bidirectional of two of one kind and size with one output, Residual, Stack, Dense, Dropout, Embed"
+        expected = "LSTM, PeepholeLSTM, CoupledLSTM, Bidirectional of two of one kind and size with one output, "
+        expected += "Residual, Stack, Dense, Dropout, Embed"
         raise checks.problem("to_onnx", path.replace("params", "net", 1), expected, show(net))
 
     def embed(self, net: Embed, params: Any, ids: str) -> str:
