@@ -1,4 +1,4 @@
-"""Other frameworks' LSTMs, live: one row makes a model, takes and sets its weights, and runs it on ragged input."""
+"""Other frameworks' cells, live: one row makes a model, takes and sets its weights, and runs it on ragged input."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ B, T, D, H = 3, 5, 3, 4
 LENGTHS = np.array([5, 1, 3], np.int32)
 ROOT = Path(__file__).parent.parent
 VALID = np.arange(T)[:, None] < LENGTHS  # [T, B]
-LSTM, Bidirectional, Stack = jlstm.LSTM, jlstm.Bidirectional, jlstm.Stack
+LSTM, GRU, Bidirectional, Stack = jlstm.LSTM, jlstm.GRU, jlstm.Bidirectional, jlstm.Stack
 
 
 class Peer(NamedTuple):
@@ -75,7 +75,7 @@ def random(tree: Any, seed: int) -> Any:
         from onnx import numpy_helper
 
         for array in tree.graph.initializer:
-            if array.name[:2] in ("W.", "R.", "B."):
+            if array.name[:2] in ("W.", "R.", "B.", "P."):
                 value = rng.normal(scale=0.5, size=array.dims).astype("float32")
                 array.CopyFrom(numpy_helper.from_array(value, array.name))
         return tree
@@ -255,6 +255,7 @@ def onnx(net: Any, **options: Any) -> Peer:
 
 _HAIKU = convert.from_haiku, convert.to_haiku, convert.state_from_haiku, convert.state_to_haiku
 _PLAIN, _OPTIONS = LSTM(H), LSTM(H, use_bias=False, activation="softsign", gate_activation="hard_sigmoid")
+_PROJECTED, _GRU = jlstm.ProjectedLSTM(H, 2), GRU(H)
 _TWO = Stack((Bidirectional(_PLAIN), Bidirectional(_PLAIN)))
 _KERAS = dict(activation="softsign", recurrent_activation="hard_sigmoid")
 _FULL = dict(return_sequences=True, return_state=True)
@@ -263,6 +264,14 @@ PEERS: dict[str, Peer] = {
     "torch-LSTM": torch(_TWO, lambda nn: nn.LSTM(D, H, 2, bidirectional=True)),
     "torch-LSTM-no-bias": torch(LSTM(H, use_bias=False), lambda nn: nn.LSTM(D, H, bias=False)),
     "torch-LSTMCell": torch(_PLAIN, lambda nn: nn.LSTMCell(D, H), cell=True),
+    "torch-proj": torch(
+        Stack((Bidirectional(_PROJECTED), Bidirectional(_PROJECTED))),
+        lambda nn: nn.LSTM(D, H, 2, bidirectional=True, proj_size=2),
+    ),
+    "torch-GRU": torch(
+        Stack((Bidirectional(_GRU), Bidirectional(_GRU))), lambda nn: nn.GRU(D, H, 2, bidirectional=True)
+    ),
+    "torch-GRUCell": torch(GRU(H, use_bias=False), lambda nn: nn.GRUCell(D, H, bias=False), cell=True),
     "keras-LSTM": keras(_PLAIN, lambda layers: layers.LSTM(H, **_FULL)),
     "keras-LSTM-options": keras(_OPTIONS, lambda layers: layers.LSTM(H, use_bias=False, **_KERAS, **_FULL), **_KERAS),
     "keras-Bidirectional": keras(
@@ -270,7 +279,15 @@ PEERS: dict[str, Peer] = {
         lambda layers: layers.Bidirectional(layers.LSTM(H, **_FULL), merge_mode="ave"),
         merge_mode="ave",
     ),
+    "keras-GRU": keras(_GRU, lambda layers: layers.GRU(H, **_FULL)),
+    "keras-GRU-before": keras(
+        Bidirectional(GRU(H, reset_after=False)),
+        lambda layers: layers.Bidirectional(layers.GRU(H, reset_after=False, **_FULL)),
+        reset_after=False,
+    ),
     "onnx-two-ways": onnx(_TWO),
+    "onnx-peepholes": onnx(jlstm.PeepholeLSTM(H)),
+    "onnx-coupled": onnx(Bidirectional(jlstm.CoupledLSTM(H))),
     "onnx-sum-no-bias": onnx(Bidirectional(LSTM(H, use_bias=False), merge="sum"), merge="sum"),
     "linen-LSTMCell": flax("linen", "LSTMCell"),
     "linen-OptimizedLSTMCell": flax("linen", "OptimizedLSTMCell"),

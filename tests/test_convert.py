@@ -46,10 +46,11 @@ def agree(peer: frameworks.Peer, model: Any, net: Any, params: Any) -> Any:
     want_y, want_end, want_dx = ours(net, params, x, start, of_y, of_state)
     np.testing.assert_allclose(y, want_y, **TOLERANCE)
     np.testing.assert_allclose(dx, want_dx, **TOLERANCE)
-    end = peer.state_from(end, net=net) if "torch" in peer.needs else peer.state_from(end)
+    of_net = {"net": net} if peer.needs[0] in ("torch", "keras") else {}
+    end = peer.state_from(end, **of_net)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **TOLERANCE), end, want_end)
     assert jax.tree.structure(end) == jax.tree.structure(want_end)
-    bitwise(peer.state_from(peer.state_to(start), **({"net": net} if "torch" in peer.needs else {})), start)
+    bitwise(peer.state_from(peer.state_to(start), **of_net), start)
     return theirs
 
 

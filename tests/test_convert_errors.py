@@ -22,6 +22,8 @@ def ones(*shape: int, dtype: Any = "float32") -> np.ndarray:
 
 TORCH = {"weight_ih_l0": ones(16, 3), "weight_hh_l0": ones(16, 4), "bias_ih_l0": ones(16), "bias_hh_l0": ones(16)}
 TWO_WAYS = TORCH | {key + "_reverse": value for key, value in TORCH.items()}
+GRU = {"weight_ih_l0": ones(12, 3), "weight_hh_l0": ones(12, 4), "bias_ih_l0": ones(12), "bias_hh_l0": ones(12)}
+PROJECTED = TORCH | {"weight_hh_l0": ones(16, 2), "weight_hr_l0": ones(2, 4)}
 LINEN = {f"i{g}": {"kernel": ones(3, 4)} for g in "ifgo"} | {
     f"h{g}": {"kernel": ones(4, 4), "bias": ones(4)} for g in "ifgo"
 }
@@ -29,7 +31,7 @@ HAIKU = {"lstm/linear": {"w": ones(7, 16), "b": ones(16)}}
 KERAS = [ones(3, 16), ones(4, 16), ones(16)]
 PATHS = {f"m/two/{way}_lstm/lstm_cell/{key}": a for way in ("forward", "backward")
          for key, a in zip(("kernel", "recurrent_kernel", "bias"), KERAS, strict=True)}  # fmt: skip
-IN_TWO = {"prefix": "m/two"}
+IN_TWO, BEFORE = {"prefix": "m/two"}, {"reset_after": False}
 EQUINOX = {"weight_ih": ones(16, 3), "weight_hh": ones(16, 4), "bias": ones(16)}
 
 
@@ -48,11 +50,17 @@ WRONG: list[tuple[str, Any, dict, tuple[str, ...]]] = [
     ("equinox", without(EQUINOX, "weight_ih"), {}, ("weight_ih", "[4H, D]", "none")),
     ("keras", without(PATHS, "m/two/backward_lstm/lstm_cell/bias"), IN_TWO, ("backward_lstm/lstm_cell/bias", "none")),
     # a wrong shape
-    ("torch", TORCH | {"weight_hh_l0": ones(12, 4)}, {}, ("weight_hh_l0", "(16, 4)", "(12, 4)")),
+    ("torch", TORCH | {"weight_hh_l0": ones(20, 4)}, {}, ("weight_hh_l0", "(16, 4)", "(20, 4)")),
+    ("torch", TORCH | {"weight_hh_l0": ones(12, 4)}, {}, ("weight_ih_l0", "[3H, D] = (12, any)", "(16, 3)")),
+    ("torch", GRU | {"bias_hh_l0": ones(16)}, {}, ("bias_hh_l0", "[3H] = (12,)", "(16,)")),
+    ("torch", TORCH | {"weight_hr_l0": ones(2, 4)}, {}, ("weight_hh_l0", "[4H, P] = (16, 2)", "(16, 4)")),
+    ("torch", PROJECTED | {"weight_hr_l0": ones(2, 3)}, {}, ("weight_ih_l0", "[4H, D] = (12, any)", "(16, 3)")),
     ("torch", TORCH | {"weight_ih_l0": ones(3, 16)}, {}, ("weight_ih_l0", "(16, any)", "(3, 16)")),
     ("torch", TORCH | {"bias_hh_l0": ones(4)}, {}, ("bias_hh_l0", "(16,)", "(4,)")),
     ("torch", TORCH | {k.replace("l0", "l1"): a for k, a in TORCH.items()}, {}, ("weight_ih_l1", "(16, 4)", "(16, 3)")),
-    ("keras", [ones(3, 12), ones(4, 12), ones(12)], {}, ("1", "[H, 4H] = (4, 16)", "(4, 12)")),
+    ("keras", [ones(3, 20), ones(4, 20), ones(20)], {}, ("1", "[H, 4H] = (4, 16)", "(4, 20)")),
+    ("keras", [ones(3, 12), ones(4, 12), ones(12)], {}, ("2", "[2, 3H] of reset_after=True = (2, 12)", "(12,)")),
+    ("keras", [ones(3, 12), ones(4, 12), ones(2, 12)], BEFORE, ("2", "[3H] of reset_after=False = (12,)", "(2, 12)")),
     ("keras", [*KERAS, ones(5, 16), ones(4, 16), ones(16)], {}, ("3", "(3, 16)", "(5, 16)")),
     ("flax", LINEN | {"hg": {"kernel": ones(4, 5), "bias": ones(4)}}, {}, ("hg/kernel", "(4, 4)", "(4, 5)")),
     ("haiku", {"lstm/linear": {"w": ones(4, 16), "b": ones(16)}}, {}, ("lstm/linear/w", "[D + H, 4H]", "(4, 16)")),
@@ -104,11 +112,6 @@ def test_what_is_no_array() -> None:
         jax.eval_shape(lambda p: convert.to_torch(net, p), frameworks.params(net))
 
 
-def test_a_projection_has_no_cell_yet() -> None:
-    with pytest.raises(NotImplementedError, match=r"weight_hr_l0.*ProjectedLSTM"):
-        convert.from_torch(TORCH | {"weight_hr_l0": ones(2, 4)})
-
-
 @pytest.mark.parametrize("name", [name for name in PEERS if not name.startswith(("onnx", "nnx-L", "keras-LSTM-o"))])
 def test_keys_beside_the_prefix_are_left_alone(name: str) -> None:
     """A whole model's weights: the module's, beside others of every kind."""
@@ -117,7 +120,7 @@ def test_keys_beside_the_prefix_are_left_alone(name: str) -> None:
     weights = peer.write(peer.net, params)
     others = {"other": ones(2), "count": 3, "name": "x", "encoderlstm": "not below", "nothing": None}
     if name.startswith("keras"):
-        ways = ["forward_lstm/", "backward_lstm/"] if "Bi" in name else [""]
+        ways = ["forward_lstm/", "backward_lstm/"] if isinstance(peer.net, Bidirectional) else [""]
         keys = [f"encoder/lstm/{way}lstm_cell/{key}" for way in ways for key in ("kernel", "recurrent_kernel", "bias")]
         whole, prefix = dict(zip(keys, weights, strict=True)), "encoder/lstm"
     elif name.startswith(("torch", "equinox")):
@@ -153,10 +156,16 @@ TO: list[tuple[str, Any, dict, tuple[str, ...]]] = [
     *[(who, Stack((PLAIN, PLAIN)), {}, ("net", "an LSTM", "Stack")) for who in ("keras", "flax", "haiku", "equinox")],
     *[(who, Bidirectional(PLAIN), {}, ("net", "an LSTM", "Bidirectional")) for who in ("flax", "haiku", "equinox")],
     ("torch", Bidirectional(PLAIN, merge="sum"), {}, ("net", "concat", "sum")),
-    ("torch", Stack((PLAIN, LSTM(5))), {}, ("net", "one hidden size", "[[4], [5]]")),
+    ("torch", Stack((PLAIN, LSTM(5))), {}, ("net", "one cell and size", "LSTM of 4", "LSTM of 5")),
+    ("torch", Stack((PLAIN, jlstm.GRU(H))), {}, ("net", "one cell and size", "LSTM of 4", "GRU of 4")),
+    ("torch", jlstm.ProjectedLSTM(H, 4), {}, ("projected_size", "less than hidden_size = 4", "4")),
+    ("torch", jlstm.ProjectedLSTM(H, 2), {"cell": True}, ("net", "one LSTM or GRU", "ProjectedLSTM of 4")),
+    ("torch", jlstm.GRU(H, reset_after=False), {}, ("reset_after", "True", "False")),
+    ("keras", jlstm.PeepholeLSTM(H), {}, ("net", "an LSTM or GRU", "PeepholeLSTM")),
+    ("flax", jlstm.GRU(H), {}, ("net", "an LSTM, and", "GRU")),
     ("torch", Stack((PLAIN, jlstm.Dense(5))), {}, ("net", "an LSTM", "Dense")),
-    ("torch", Stack((PLAIN, PLAIN)), {"cell": True}, ("net", "one LSTM", "[[4], [4]]")),
-    ("torch", Stack((jlstm.Dropout(0.5),)), {}, ("net", "one hidden size", "[]")),
+    ("torch", Stack((PLAIN, PLAIN)), {"cell": True}, ("net", "one LSTM", "LSTM of 4", "LSTM of 4")),
+    ("torch", Stack((jlstm.Dropout(0.5),)), {}, ("net", "one cell and size", "[]")),
     ("flax", PLAIN, {"kind": "jax"}, ("kind", "'linen'", "'jax'")),
 ]  # fmt: skip
 
@@ -185,7 +194,14 @@ def test_states_that_do_not_fit() -> None:
         convert.state_from_keras(pair[:1])
     with pytest.raises(TypeError, match=r"state_to_torch: state: expected LSTMState"):
         convert.state_to_torch([ones(2, 3)])
+    with pytest.raises(ValueError, match=r"state_from_torch: state: expected \(h, c\) for LSTM.*, got 1 arrays"):
+        convert.state_from_torch(ones(1, 3, 4), PLAIN)
+    with pytest.raises(ValueError, match=r"state_from_keras: state: expected \[h\] or \[h, h\], got 3 arrays"):
+        convert.state_from_keras([ones(3, 4)] * 3, jlstm.GRU(H))
+    with pytest.raises(ValueError, match=r"state_to_torch: state: expected states of one kind of cell, got "):
+        convert.state_to_torch((jlstm.GRUState(ones(3, 4)), jlstm.LSTMState(ones(3, 4), ones(3, 4))))
     h = ones(3, 4)
+    bitwise(convert.state_from_torch(h), jlstm.GRUState(h))  # a GRUCell's
     bitwise(convert.state_from_torch((h, h)), jlstm.LSTMState(h, h))  # an LSTMCell's
 
 

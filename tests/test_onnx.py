@@ -94,6 +94,7 @@ def test_nets_of_lstms_come_back(tmp_path: Path) -> None:
     learned = LSTM(H, learn_initial_state=True, activation="elu", gate_activation="hard_sigmoid")
     for net, options in (
         (Stack((Bidirectional(ODD, learned), learned)), {}),
+        (Stack((jlstm.PeepholeLSTM(H), Bidirectional(jlstm.CoupledLSTM(H, learn_initial_state=True)))), {}),
         (Stack((Bidirectional(LSTM(H), merge="mean"), Bidirectional(learned, merge="mean"))), {"merge": "mean"}),
     ):
         params = frameworks.params(net)
@@ -149,6 +150,26 @@ def test_the_batch_first_layout() -> None:
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **close), theirs, end)
 
 
+def test_peepholes_of_zeros_are_none() -> None:
+    net, _ = convert.from_onnx(node(arrays() | {"P": np.zeros((1, 3 * H), "float32")}))
+    assert net == LSTM(H)
+
+
+def test_a_gate_that_nobody_reads() -> None:
+    """input_forget: what stands in f's rows changes nothing, here and there."""
+    given, x = arrays(), np.random.default_rng(0).normal(size=(T, B, D)).astype("float32")
+    given = {name: a.copy() for name, a in given.items()}
+    for a in (given["W"], given["R"]):
+        a[:, 2 * H : 3 * H] = np.nan
+    for half in (0, 4 * H):
+        given["B"][:, half + 2 * H : half + 3 * H] = np.nan
+    model = node(given, input_forget=1)
+    net, params = convert.from_onnx(model)
+    assert net == jlstm.CoupledLSTM(H)
+    _, y = jlstm.unroll(net, params, x, time_major=True, return_sequences=True)
+    np.testing.assert_allclose(onnx_models.session(model)(X=x)["Y"][:, 0], y, **close)
+
+
 @pytest.mark.slow  # torch's exporter
 def test_a_model_that_torch_wrote(tmp_path: Path) -> None:
     """Zeros as an initial state, by ConstantOfShape and Slice; Transpose and Reshape between two layers."""
@@ -177,9 +198,8 @@ def test_a_model_that_torch_wrote(tmp_path: Path) -> None:
 
 P = {"P": np.ones((1, 3 * H), "float32")}
 LACKS = [
-    (arrays() | P, {}, "encoder/lstm.P: expected none or 0"),
+    (arrays() | P, {"input_forget": 1}, "encoder/lstm.P: expected none or 0 with input_forget=1, for jlstm has no"),
     (arrays(), {"clip": 3.0}, "encoder/lstm.clip: expected none, .*, got 3.0"),
-    (arrays(), {"input_forget": 1}, "encoder/lstm.input_forget: expected 0"),
     (arrays(), {"activations": ["Sigmoid", "Tanh", "Relu"]}, "activations: expected one for candidate and cell"),
     (arrays(), {"activations": ["HardSigmoid", "Tanh", "Tanh"]}, r"activations: .*got HardSigmoid {'alpha': 0.2"),
     (arrays(), {"activations": ["Sigmoid", "ScaledTanh", "Tanh"]}, "activations: .*got ScaledTanh"),
@@ -206,6 +226,7 @@ def test_a_wrong_node() -> None:
     computed = {"W0" if name == "W" else name: a for name, a in arrays().items()}
     for model, options, message in (
         (node(bad), {}, r"encoder/lstm.R: expected \[directions, 4H, H\] = \(1, any, 4\), got \(1, 16, 5\)"),
+        (node(arrays() | {"P": P["P"][:, 1:]}), {}, r"lstm.P: expected \[directions, 3H\] = \(1, 12\), got \(1, 11\)"),
         (node(half, direction="bidirectional"), {}, r"encoder/lstm.R: .* = \(2, any, 4\), got \(1, 16, 4\)"),
         (node(arrays() | rows), {}, r"initial_h: expected the same constant \[H\] = \(4,\) for every row"),
         (node(arrays()), {"prefix": "decoder"}, r"prefix: expected the beginning of one of \['encoder/lstm'\]"),
@@ -237,8 +258,10 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
     for net, message in (
         (LSTM(H, activation="gelu"), "activation: expected one of 'tanh'.*'gelu'"),
         (Stack((LSTM(H), Dense(2, activation="silu"))), "activation: expected one of .*'silu'"),
-        (Bidirectional(LSTM(H), LSTM(2)), "net: expected LSTM, Bidirectional of two LSTMs of one size"),
+        (Bidirectional(LSTM(H), LSTM(2)), "net: expected LSTM, .*, Bidirectional of two of one kind and size"),
         (Stack((LSTM(H), Bidirectional(LSTM(H), merge="none"))), "net.1: expected"),
+        (Bidirectional(LSTM(H), jlstm.PeepholeLSTM(H)), "net: expected .* of one kind and size"),
+        (jlstm.GRU(H), "net: expected LSTM, PeepholeLSTM, CoupledLSTM"),
         (Bidirectional(Stack((LSTM(H),))), "net: expected"),
         (
             Stack((LSTM(H), LSTM(H, param_dtype="float16"))),

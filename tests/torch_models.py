@@ -1,4 +1,4 @@
-"""torch's LSTMs, live, on ragged input, with torch's own gradient."""
+"""torch's LSTMs and GRUs, live, on ragged input, with torch's own gradient."""
 
 from __future__ import annotations
 
@@ -20,18 +20,29 @@ def run(module: Any, x: Any, state: Any, of_y: Any, of_state: Any) -> Any:
     import torch
     from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-    x, start, of = torch.tensor(x, requires_grad=True), [*map(torch.tensor, state)], [*map(torch.tensor, of_state)]
-    if isinstance(module, torch.nn.LSTMCell):
-        (h, c), outputs = (s[0] for s in start), []
+    pair = isinstance(state, tuple)  # (h, c), or h alone
+    x, start, of = (
+        torch.tensor(x, requires_grad=True),
+        *([*map(torch.tensor, s if pair else (s,))] for s in (state, of_state)),
+    )
+
+    def call(x: Any, start: Any) -> Any:
+        return module(x, tuple(start) if pair else start[0])
+
+    if isinstance(module, torch.nn.LSTMCell | torch.nn.GRUCell):
+        now, outputs = [s[0] for s in start], []
         for t in range(x.shape[1]):
-            new, valid = module(x[:, t], (h, c)), torch.tensor(t < LENGTHS)[:, None]
-            h, c = (torch.where(valid, a, b) for a, b in zip(new, (h, c), strict=True))
+            new, valid = call(x[:, t], now), torch.tensor(t < LENGTHS)[:, None]
+            new = new if pair else (new,)
+            now = [torch.where(valid, a, b) for a, b in zip(new, now, strict=True)]
             outputs.append(new[0] * valid)
-        y, end = torch.stack(outputs, 1), (h[None], c[None])
+        y, end = torch.stack(outputs, 1), [s[None] for s in now]
     else:
         packed = pack_padded_sequence(x, torch.tensor(LENGTHS), batch_first=True, enforce_sorted=False)
-        y, end = module(packed, tuple(start))
+        y, end = call(packed, start)
         y, _ = pad_packed_sequence(y, batch_first=True, total_length=x.shape[1])
+        end = end if pair else (end,)
     loss = (y * torch.tensor(of_y)).sum() + sum((a * b).sum() for a, b in zip(end, of, strict=True))
     (dx,) = torch.autograd.grad(loss, x)
-    return y.detach().numpy(), tuple(a.detach().numpy() for a in end), dx.numpy()
+    end = tuple(a.detach().numpy() for a in end)
+    return y.detach().numpy(), end if pair else end[0], dx.numpy()

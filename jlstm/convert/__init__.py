@@ -4,9 +4,9 @@ Weights are what the framework gives, as NumPy arrays: no framework has to be in
 alone). `from_X(weights, prefix=...)` gives `(net, params)`; keys beside the prefix are left alone. Arrays keep their
 dtype. What weights do not tell is an option with the framework's default.
 
-    torch    from_torch(lstm.state_dict())                          LSTM, LSTMCell: layers, directions, no bias
-    Keras    from_keras(layer.get_weights())                        LSTM, Bidirectional
-    ONNX     from_onnx("model.onnx")                                the LSTM nodes; to_onnx writes whole nets
+    torch    from_torch(lstm.state_dict())                          LSTM, GRU, their cells; layers, directions
+    Keras    from_keras(layer.get_weights())                        LSTM, GRU, Bidirectional
+    ONNX     from_onnx("model.onnx")                                LSTM nodes, with P too; to_onnx writes whole nets
     flax     from_flax(variables["params"]), of nnx.state(cell)     LSTMCell, OptimizedLSTMCell of linen and nnx
     Haiku    from_haiku(params)                                     LSTM
     Equinox  from_equinox(cell)                                     LSTMCell

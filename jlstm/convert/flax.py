@@ -65,7 +65,9 @@ def to_flax(net: Any, params: Params, *, kind: Kind = "linen") -> dict[str, Any]
     Raises ValueError for a net that is no LSTM, or has a learned initial state.
     """
     checks.choice("to_flax", "kind", kind, get_args(Kind))
-    ((_, p),) = nets.plain("to_flax", "flax", nets.split("to_flax", net, params)[0], activations=True)
+    ((_, p),) = nets.plain(
+        "to_flax", "flax", nets.split("to_flax", net, params)[0], says=("activation", "gate_activation")
+    )
     b = np.zeros(p.w_ih.shape[1:], p.w_ih.dtype) if p.b is None else p.b
     if kind == "nnx_optimized":
         kernel, recurrent, bias = map(LAYOUT.theirs, (p.w_ih, p.w_hh, b))

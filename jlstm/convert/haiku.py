@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jlstm.cells import LSTMState
+from jlstm.cells import LSTMParams, LSTMState
 from jlstm.convert import nets
 from jlstm.convert.weights import Layout, Weights, add, to_numpy, to_params
 from jlstm.types import GATES, ArrayLike, Params, State
@@ -37,7 +37,7 @@ def from_haiku(weights: Mapping[str, Any], *, prefix: str = "lstm") -> tuple[Any
     rows = found.take("linear/w", "[D + H, 4H]", (None, 4 * H)).shape[0]
     w = found.take("linear/w", f"[D + H, 4H] with H = {H}", (max(rows, H + 1), 4 * H))
     b = _add_forget(LAYOUT.ours(b), 1.0)
-    params = to_params("from_haiku", LAYOUT.ours(w[:-H]), LAYOUT.ours(w[-H:]), b)
+    params = to_params("from_haiku", LSTMParams, w_ih=LAYOUT.ours(w[:-H]), w_hh=LAYOUT.ours(w[-H:]), b=b)
     return nets.cell(params), params
 
 

@@ -1,4 +1,6 @@
-"""Keras: `LSTM` and `Bidirectional`. Gates i, f, c, o (c is our g); `[D, 4H]`; one bias; state `[h, c]`.
+"""Keras: `LSTM`, `GRU` and `Bidirectional`. Gates i, f, c, o (c is our g); `[D, 4H]`; one bias; state `[h, c]`.
+
+A GRU's gates are z, r, h (h is our n), its bias is `[2, 3H]`, for x and for h, with `reset_after`, and its state `[h]`.
 
 Keras's `go_backwards` is `unroll(..., reverse=True)`, whose outputs stay in input order: flip them for Keras's.
 """
@@ -12,14 +14,15 @@ from typing import Any
 import numpy as np
 
 from jlstm import checks
-from jlstm.cells import LSTMState
+from jlstm.cells import GRU, LSTM, GRUParams
 from jlstm.cells.gates import Activation
+from jlstm.cells.gru import WEIGHTS
 from jlstm.convert import nets
-from jlstm.convert.weights import Layout, Weights, to_numpy
+from jlstm.convert.weights import Layout, Weights, gru_bias, gru_biases, to_numpy, to_params
 from jlstm.description import show
 from jlstm.types import ArrayLike, Params, State
 
-LAYOUT = Layout("ifgo")
+LAYOUT, GRU_LAYOUT = Layout("ifgo"), Layout("zrn", order=WEIGHTS)
 _PATH = r"((?:(forward|backward)_[^/]+/)?[^/]*cell[^/]*/)(?:recurrent_kernel|kernel|bias)"
 MERGES = {"concat": "concat", "sum": "sum", "mul": "mul", "ave": "mean", None: "none"}
 """Keras's `merge_mode` and our `merge`."""
@@ -35,14 +38,15 @@ def from_keras(
     prefix: str = "",
     activation: Activation | None = "tanh",
     recurrent_activation: Activation | None = "sigmoid",
+    reset_after: bool = True,
     merge_mode: str | None = "concat",
 ) -> tuple[Any, Params]:
-    """`(net, params)` of a Keras LSTM, or of a Bidirectional one.
+    """`(net, params)` of a Keras LSTM or GRU, told by the shapes, or of a Bidirectional one.
 
     weights: the layer's `get_weights()`: kernel `[D, 4H]`, recurrent_kernel `[H, 4H]` and, with `use_bias`, bias
     `[4H]`; twice that for a Bidirectional. Or a model's `{w.path: w.numpy() for w in model.weights}` with the layer's
     path as `prefix`; other keys are left alone.   activation, recurrent_activation, merge_mode: the layer's, which
-    weights do not tell.
+    weights do not tell.   reset_after: a GRU's; its bias, where it has one, is `[2, 3H]` with it and `[3H]` without.
 
     Raises ValueError or TypeError, which name the array.
 
@@ -63,9 +67,25 @@ def from_keras(
     layer: list[Any] = []
     for kernel, recurrent, *bias in directions:
         D, H = layer[0][1].w_ih.shape[::2] if layer else (None, None)
-        p = found.lstm(LAYOUT, kernel, recurrent, *bias, input_size=D, hidden_size=H)
-        layer.append((nets.cell(p, **options), p))
+        shape = np.shape(found.leaves.get(recurrent, 0))
+        if len(shape) == 2 and shape[1] == 3 * shape[0]:
+            p = _gru(found, kernel, recurrent, *bias, reset_after=reset_after, input_size=D, hidden_size=H)
+            layer.append((nets.cell(p, reset_after=reset_after, **options), p))
+        else:
+            p = found.lstm(LAYOUT, kernel, recurrent, *bias, input_size=D, hidden_size=H)
+            layer.append((nets.cell(p, **options), p))
     return nets.join([layer], merge=MERGES[merge_mode])
+
+
+def _gru(found: Weights, w_ih: str, w_hh: str, *biases: str, reset_after: bool, **sizes: int | None) -> GRUParams:
+    kernel, recurrent = found.products(GRU_LAYOUT, w_ih, w_hh, **sizes)
+    H, b = recurrent.shape[0], None
+    for key in biases:
+        if reset_after:
+            b = gru_bias(*map(GRU_LAYOUT.ours, found.take(key, "[2, 3H] of reset_after=True", (2, 3 * H))))
+        else:
+            b = GRU_LAYOUT.ours(found.take(key, "[3H] of reset_after=False", (3 * H,)))
+    return to_params("from_keras", GRUParams, w_ih=kernel, w_hh=recurrent, b=b)
 
 
 def _activation(name: str, value: Any) -> Any:
@@ -81,7 +101,7 @@ def _by_position(arrays: list[ArrayLike], prefix: str) -> tuple[Weights, list[li
     if prefix:
         hint = "Give {w.path: w.numpy() for w in model.weights} with it."
         raise checks.problem("from_keras", "prefix", "'' with a list of arrays", repr(prefix), hint)
-    biased = len(arrays) > 2 and np.ndim(arrays[2]) == 1
+    biased = len(arrays) % 3 == 0
     ways, rest = divmod(len(arrays), 3 if biased else 2)
     if rest or ways not in (1, 2):
         expected = "[kernel, recurrent_kernel] and a bias with use_bias, or twice that for a Bidirectional"
@@ -97,41 +117,49 @@ def _by_path(arrays: Mapping[str, ArrayLike], prefix: str) -> tuple[Weights, lis
     starts = {match[1]: match[2] for key in found.leaves if (match := re.fullmatch(_PATH, key))}
     ways = sorted(starts, key=lambda start: starts[start] or "", reverse=True)  # forward before backward
     if [starts[start] for start in ways] not in ([None], ["forward", "backward"]):
-        expected = "one LSTM, or a forward_ and a backward_ one"
+        expected = "one LSTM or GRU, or a forward_ and a backward_ one"
         raise checks.problem("from_keras", found.start or "weights", expected, show(ways))
     names = ["kernel", "recurrent_kernel"] + ["bias"] * any(f"{start}bias" in found.leaves for start in ways)
     return found, [[start + name for name in names] for start in ways]
 
 
 def to_keras(net: Any, params: Params) -> list[np.ndarray]:
-    """The inverse of `from_keras`: what `set_weights` of an LSTM or a Bidirectional takes.
+    """The inverse of `from_keras`: what `set_weights` of an LSTM, a GRU or a Bidirectional takes.
 
-    Activations and the merge are arguments of the layer, not weights. A direction without a bias beside one that has
-    one gets zeros.
+    Activations, `reset_after` and the merge are arguments of the layer, not weights. A direction without a bias beside
+    one that has one gets zeros.
 
-    Raises ValueError for a net that is no LSTM or Bidirectional of two, or has a learned initial state.
+    Raises ValueError for a net that is no LSTM, GRU or Bidirectional of two, or has a learned initial state.
     """
-    (layer,) = nets.split("to_keras", net, params, merges=tuple(MERGES.values()))
+    (layer,) = nets.split("to_keras", net, params, allowed=(LSTM, GRU), merges=tuple(MERGES.values()))
     biased = any(p.b is not None for _, p in layer)
     weights = []
-    for _, p in nets.plain("to_keras", "Keras", layer, activations=True):
-        weights += [LAYOUT.theirs(p.w_ih), LAYOUT.theirs(p.w_hh)]
+    for one, p in nets.plain("to_keras", "Keras", layer, says=("activation", "gate_activation", "reset_after")):
+        layout = GRU_LAYOUT if isinstance(one, GRU) else LAYOUT
+        weights += [layout.theirs(p.w_ih), layout.theirs(p.w_hh)]
         if biased:
-            weights.append(LAYOUT.theirs(np.zeros(p.w_ih.shape[1:], p.w_ih.dtype) if p.b is None else p.b))
+            two = isinstance(one, GRU) and one.reset_after
+            zero = np.zeros((4 if two else p.w_ih.shape[1], one.hidden_size), p.w_ih.dtype)
+            b = zero if p.b is None else p.b
+            weights.append(np.stack([*map(layout.theirs, gru_biases(b))]) if two else layout.theirs(b))
     return weights
 
 
-def state_from_keras(state: Sequence[ArrayLike]) -> State:
-    """`LSTMState` from Keras's `[h, c]`; `BidirectionalState` from a Bidirectional's `[h, c, h, c]`. `[B, H]` each.
+def state_from_keras(state: Sequence[ArrayLike], net: Any = None) -> State:
+    """The state of `net` from Keras's `[h, c]`, a GRU's `[h]`, or a Bidirectional's, twice that. `[B, H]` each.
+
+    Without a net it is `LSTMState`, from four arrays `BidirectionalState` of two.
 
     >>> state_from_keras([np.zeros((2, 5), "float32"), np.ones((2, 5), "float32")]).c.shape
     (2, 5)
     """
     arrays = [to_numpy("state_from_keras", f"state[{n}]", a) for n, a in enumerate(state)]
-    if len(arrays) not in (2, 4):
-        raise checks.problem("state_from_keras", "state", "[h, c] or [h, c, h, c]", f"{len(arrays)} arrays")
-    found = [LSTMState(*pair) for pair in zip(arrays[::2], arrays[1::2], strict=True)]
-    return nets.one_layer("state_from_keras", found)
+    per = 1 if isinstance(getattr(net, "forward", net), GRU) else 2
+    if len(arrays) not in (per, 2 * per):
+        expected = "[h] or [h, h]" if per == 1 else "[h, c] or [h, c, h, c]"
+        raise checks.problem("state_from_keras", "state", expected, f"{len(arrays)} arrays")
+    found = [arrays[n : n + per] for n in range(0, len(arrays), per)]
+    return nets.one_layer("state_from_keras", found) if net is None else nets.fill_all("state_from_keras", net, found)
 
 
 def state_to_keras(state: State) -> list[np.ndarray]:

@@ -9,25 +9,32 @@ from typing import Any, TypeAlias
 import jax
 import numpy as np
 
-from jlstm import call_checks, checks
-from jlstm.cells import LSTM, LSTMParams, LSTMState
+from jlstm import call_checks, cells, checks
 from jlstm.convert.weights import to_numpy
 from jlstm.description import show, to_jax
 from jlstm.layers import Bidirectional, BidirectionalParams, BidirectionalState, DenseParams, Dropout, Residual, Stack
 from jlstm.types import Params, State
 
-Directions: TypeAlias = Sequence[tuple[LSTM, Any]]
-"""One LSTM, or a forward and a backward one, and their `LSTMParams`: of NumPy arrays, where they were taken apart."""
+Directions: TypeAlias = Sequence[tuple[Any, Any]]
+"""One cell, or a forward and a backward one, and their parameters: of NumPy arrays, where they were taken apart."""
+
+KNOWN = (cells.LSTM, cells.PeepholeLSTM, cells.CoupledLSTM, cells.ProjectedLSTM, cells.GRU)
+PARAMS: dict[type, Any] = {cell: getattr(cells, f"{cell.__name__}Params") for cell in KNOWN}
+STATES: dict[type, Any] = {cell: getattr(cells, f"{cell.__name__}State") for cell in KNOWN}
+_CELLS = {params: cell for cell, params in PARAMS.items()}
 
 # What parameters show, what makes none of them any more, and what `plain` looks at.
 _SAID = {"hidden_size", "use_bias", "forget_bias", "w_ih_init", "w_hh_init", "param_dtype", "compute_dtype"}
-_SAID |= {"learn_initial_state", "activation", "gate_activation"}
+_SAID |= {"learn_initial_state", "activation", "gate_activation", "reset_after"}
+_SAID |= {"projected_size", "p_init", "w_hr_init", "update_bias"}
 
 
-def cell(params: LSTMParams, **options: Any) -> LSTM:
+def cell(params: Any, **options: Any) -> Any:
     """The record that fits the parameters; what they do not tell is in `options`."""
-    return LSTM(
-        params.w_hh.shape[0],
+    *_, H = params.w_hh.shape
+    sizes = params.w_hr.shape if isinstance(params, cells.ProjectedLSTMParams) else (H,)
+    return _CELLS[type(params)](
+        *sizes,
         use_bias=params.b is not None,
         learn_initial_state=params.h0 is not None,
         param_dtype=params.w_ih.dtype,
@@ -36,7 +43,7 @@ def cell(params: LSTMParams, **options: Any) -> LSTM:
 
 
 def join(layers: Sequence[Directions], *, merge: str = "concat", dropout: float = 0.0) -> tuple[Any, Params]:
-    """`(net, params)`: an LSTM, a Bidirectional, or a Stack of many, with dropout between them."""
+    """`(net, params)`: a cell, a Bidirectional, or a Stack of many, with dropout between them."""
     nets: list[tuple[Any, Any]] = []
     for layer in layers:
         if nets and dropout:
@@ -51,50 +58,62 @@ def join(layers: Sequence[Directions], *, merge: str = "concat", dropout: float 
     return Stack(tuple(net for net, _ in nets)), tuple(params for _, params in nets)
 
 
-def split(where: str, net: Any, params: Params, *, merges: Sequence[str] = (), depth: bool = False) -> list[Directions]:
+def split(
+    where: str,
+    net: Any,
+    params: Params,
+    *,
+    allowed: Sequence[type] = (cells.LSTM,),
+    merges: Sequence[str] = (),
+    depth: bool = False,
+) -> list[Directions]:
     """The inverse of `join`: the layers of a net that a framework can say. ValueError for what it cannot.
 
-    merges: what a Bidirectional may do; none allows no Bidirectional.   depth: whether a Stack may be there.
+    allowed: the framework's cells.   merges: what a Bidirectional may do; none allows no Bidirectional.
+    depth: whether a Stack may be there.
     """
     match net, params:
-        case LSTM(), LSTMParams() if type(net) is LSTM:
+        case _ if type(net) in allowed and isinstance(params, PARAMS[type(net)]):
             return [[numpy_cell(where, "params", net, params)]]
         case Bidirectional(merge=merge), BidirectionalParams() if merge in merges:
-            sides = [split(where, side, p) for side, p in zip(net.directions, params, strict=True)]
+            sides = [split(where, side, p, allowed=allowed) for side, p in zip(net.directions, params, strict=True)]
             return [[side[0][0] for side in sides]]
         case Stack(layers=layers), tuple() if depth and len(layers) == len(params):
             kept = [(net, p) for net, p in zip(layers, params, strict=True) if not isinstance(net, Dropout)]
-            return [layer for net, p in kept for layer in split(where, net, p, merges=merges)]
-    can = "an LSTM" + (", a Bidirectional of two with merge " + " or ".join(merges) if merges else "")
+            return [layer for net, p in kept for layer in split(where, net, p, allowed=allowed, merges=merges)]
+    can = (
+        "an "
+        + " or ".join(cell.__name__ for cell in allowed)
+        + (", a Bidirectional of two with merge " + " or ".join(merges) if merges else "")
+    )
     can += ", or a Stack of these and Dropout" if depth else ""
-    got = show(net) if not isinstance(net, LSTM) else f"parameters {type(params).__name__}"
+    got = show(net) if type(net) not in allowed else f"parameters {type(params).__name__}"
     if isinstance(net, Bidirectional):
         got = f"a Bidirectional with merge {net.merge!r}, and parameters {type(params).__name__}"
     raise checks.problem(where, "net", f"{can}, and its parameters", got)
 
 
-def numpy_cell(where: str, name: str, net: Any, params: LSTMParams) -> tuple[LSTM, Any]:
-    """An LSTM and its parameters, checked, as NumPy arrays."""
+def numpy_cell(where: str, name: str, net: Any, params: Any) -> tuple[Any, Any]:
+    """A cell and its parameters, checked, as NumPy arrays."""
     named = params._asdict().items()
-    arrays = LSTMParams._make(
+    arrays = type(params)._make(
         None if leaf is None else to_numpy(where, f"{name}.{field}", leaf) for field, leaf in named
     )
     call_checks.fit(where, net, arrays, arrays.w_ih.shape[0], name=name)
     return net, arrays
 
 
-def plain(where: str, framework: str, directions: Directions, *, activations: bool = False) -> Directions:
-    """The directions, refused where `framework` has no place for an option of theirs."""
+def plain(where: str, framework: str, directions: Directions, *, says: Sequence[str] = ()) -> Directions:
+    """The directions, refused where `framework` has no place for an option of theirs. says: what it has a place for."""
     for net, params in directions:
         for field in dataclasses.fields(net):
             if field.init and field.name not in _SAID and (value := getattr(net, field.name)) != field.default:
                 raise checks.problem(where, field.name, f"{field.default!r}, for {framework} has none", show(value))
-        if params.h0 is not None or params.c0 is not None:
+        if params.h0 is not None:
             hint = "Give it initial_state(params, batch_shape) at the call."
             raise checks.problem(where, "learn_initial_state", f"False, for {framework} has none", True, hint)
-        fixed = {"activation": "tanh", "gate_activation": "sigmoid"}
-        for option, name in ({} if activations else fixed).items():
-            if (value := getattr(net, option)) != name:
+        for option, name in {"activation": "tanh", "gate_activation": "sigmoid", "reset_after": True}.items():
+            if option not in says and (value := getattr(net, option, name)) != name:
                 raise checks.problem(where, option, f"{name!r}, for {framework} has no other", show(value))
     return directions
 
@@ -115,7 +134,7 @@ def input_size(where: str, net: Any, params: Params) -> int | None:
             return input_size(where, layer, params)
         case Bidirectional(forward=forward), BidirectionalParams():
             return input_size(where, forward, params.forward)
-        case _, LSTMParams():
+        case _ if type(net) in PARAMS and isinstance(params, PARAMS[type(net)]):
             return params.w_ih.shape[0]
         case _, DenseParams():
             return params.w.shape[0]
@@ -126,9 +145,9 @@ def input_size(where: str, net: Any, params: Params) -> int | None:
 
 
 def layers_of(where: str, state: State) -> list[list[Any]]:
-    """The states of all LSTMs of a net, layer by layer, forward before backward, as NumPy arrays."""
-    if isinstance(state, LSTMState):
-        return [[LSTMState(*(to_numpy(where, f"state.{name}", a) for name, a in zip("hc", state, strict=True)))]]
+    """The states of all cells of a net, layer by layer, forward before backward, as NumPy arrays."""
+    if isinstance(state, tuple(STATES.values())):
+        return [[type(state)(*(to_numpy(where, f"state.{name}", a) for name, a in state._asdict().items()))]]
     if isinstance(state, BidirectionalState):
         return [[one for side in state for one in states(where, side)]]
     if isinstance(state, tuple):
@@ -141,13 +160,18 @@ def states(where: str, state: State) -> list[Any]:
     return [one for layer in layers_of(where, state) for one in layer]
 
 
-def fill(where: str, net: Any, found: Iterator[LSTMState]) -> State:
-    """The inverse of `states`: a state of the net's structure from the LSTMs' own, one after another."""
+def fill(where: str, net: Any, found: Iterator[Sequence[Any]]) -> State:
+    """The inverse of `states`: a state of the net's structure from the cells' own, one after another."""
     match net:
-        case None | LSTM():
+        case _ if type(net) in STATES:
             if (state := next(found, None)) is None:
-                raise checks.problem(where, "state", f"a state for each LSTM of {show(net)}", "fewer")
-            return LSTMState(*(to_jax(np.asarray(a), f"{where}: state") for a in state))
+                raise checks.problem(where, "state", f"a state for each cell of {show(net)}", "fewer")
+            kind = STATES[type(net)]
+            if len(state) != len(kind._fields):
+                raise checks.problem(
+                    where, "state", f"({', '.join(kind._fields)}) for {show(net)}", f"{len(state)} arrays"
+                )
+            return kind(*(to_jax(np.asarray(a), f"{where}: state") for a in state))
         case Bidirectional():
             return BidirectionalState(*(fill(where, side, found) for side in net.directions))
         case Stack():
@@ -156,18 +180,19 @@ def fill(where: str, net: Any, found: Iterator[LSTMState]) -> State:
             return fill(where, net.layer, found)
         case _ if not checks.is_cell(net) and not net.recurrent:
             return ()
-    raise checks.problem(where, "net", "LSTMs, and layers around them", show(net))
+    raise checks.problem(where, "net", "LSTMs or GRUs, and layers around them", show(net))
 
 
-def fill_all(where: str, net: Any, found: Sequence[LSTMState]) -> State:
-    """`fill`, and nothing left over."""
+def fill_all(where: str, net: Any, found: Sequence[Sequence[Any]]) -> State:
+    """`fill`, and nothing left over. Without a net it is one LSTM, or one GRU, whose state is h alone."""
     rest = iter(found)
+    net = (cells.GRU(1) if found and len(found[0]) == 1 else cells.LSTM(1)) if net is None else net
     state = fill(where, net, rest)
     if left := len(list(rest)):
         raise checks.problem(where, "state", f"states for {show(net)}", f"{left} more")
     return state
 
 
-def one_layer(where: str, found: Sequence[LSTMState]) -> State:
+def one_layer(where: str, found: Sequence[Sequence[Any]]) -> State:
     """The state of an LSTM, or of a Bidirectional from two."""
-    return fill_all(where, None if len(found) < 2 else Bidirectional(LSTM(1)), found)
+    return fill_all(where, None if len(found) < 2 else Bidirectional(cells.LSTM(1)), found)

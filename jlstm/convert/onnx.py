@@ -13,9 +13,9 @@ from typing import Any, get_args
 import numpy as np
 
 from jlstm import checks
-from jlstm.cells import LSTMState
+from jlstm.cells import CoupledLSTMParams, LSTMParams, PeepholeLSTMParams
 from jlstm.convert import nets
-from jlstm.convert.onnx_graph import ACTIVATIONS, LAYOUT, MERGES, require
+from jlstm.convert.onnx_graph import ACTIVATIONS, LAYOUT, MERGES, P_LAYOUT, coupled, require
 from jlstm.convert.weights import Weights, add, to_numpy, to_params
 from jlstm.description import show
 from jlstm.types import Merge, Params, State
@@ -34,12 +34,13 @@ def from_onnx(model: Any, *, prefix: str = "", merge: Merge = "concat", reverse:
     two directions; the operator itself keeps them apart.   reverse: nodes that run backward only are wanted; call
     `unroll` with `reverse=True` too.
 
-    A missing B is no bias. Constant initial states other than 0 become h0 and c0; one that is an input of the model
+    A node with peepholes P, other than 0, is a `PeepholeLSTM`, one with input_forget a `CoupledLSTM`. A missing B is no
+    bias. Constant initial states other than 0 become h0 and c0; one that is an input of the model
     is `state`, and sequence_lens is `lengths`. Both layouts are read; ours is 1, `[B, T, D]`.
 
     Raises ImportError without the package `onnx`; ValueError, which names the node, for a wrong shape, a node in
-    another direction, or something else between two layers; NotImplementedError for peepholes, clip, input_forget,
-    and activations that an `LSTM` does not have.
+    another direction, or something else between two layers; NotImplementedError for clip, for input_forget with
+    peepholes, and for activations that an `LSTM` does not have.
     """
     checks.choice("from_onnx", "merge", merge, get_args(Merge))
     graph = _Graph(model)
@@ -111,36 +112,40 @@ class _Graph:
         ways = 2 if options.get("direction") == "bidirectional" else 1
         names = dict(zip(["W", "R", "B", "lens", "h", "c", "P"], [*node.input[1:], *[""] * 7], strict=False))
         arrays = {}
-        for key in "WRB" if names["B"] else "WR":
+        for key in [key for key in "WRBP" if names[key] or key in "WR"]:
             if (value := self.constant(names[key])) is None:
                 raise checks.problem("from_onnx", f"{node.name}.{key}", "a constant", f"{names[key]}, computed")
             arrays[key] = value
         if self.constant(names["lens"]) is not None and names["lens"] not in self.inputs:
             raise checks.problem("from_onnx", f"{node.name}.sequence_lens", "an input", "a constant")
-        if names["P"] and ((P := self.constant(names["P"])) is None or np.any(P)):
-            raise _lacks(node, "P", "none or 0", "peepholes")
-        found = Weights("from_onnx", {node.name: arrays}, node.name, ".", "[WRB]")
+        found = Weights("from_onnx", {node.name: arrays}, node.name, ".", "[WRBP]")
         R = found.take("R", "[directions, 4H, H]", (ways, None, options.get("hidden_size")))
         H = R.shape[-1]
         found.take("R", "[directions, 4H, H]", (ways, 4 * H, H))
         W = found.take("W", "[directions, 4H, D]", (ways, 4 * H, None))
         B: Any = found.take("B", "[directions, 8H]", (ways, 8 * H)) if "B" in arrays else [None] * ways
+        P: Any = found.take("P", "[directions, 3H]", (ways, 3 * H)) if "P" in arrays else None
+        P, one_gate = (P if np.any(P) else None), bool(options.get("input_forget"))
+        if P is not None and one_gate:
+            raise _lacks(node, "P", "none or 0 with input_forget=1", "peepholes")
         h0, c0 = (self._initial(node, key, names[key], options.get("layout", 0), ways, H) for key in "hc")
         if (h0 is None) != (c0 is None):  # ours come in pairs
             h0, c0 = (np.zeros((ways, H), W.dtype) if a is None else a for a in (h0, c0))
         layer = []
         for way, activations in zip(range(ways), _activations(node, options, ways), strict=True):
-            b = None if B[way] is None else LAYOUT.ours(add(*np.split(B[way], 2)))
-            start = [None if a is None else a[way] for a in (h0, c0)]
-            p = to_params(f"from_onnx: {node.name}", LAYOUT.ours(W[way]), LAYOUT.ours(R[way]), b, *start)
+            leaves = {"w_ih": LAYOUT.ours(W[way]), "w_hh": LAYOUT.ours(R[way])}
+            leaves |= {} if B[way] is None else {"b": LAYOUT.ours(add(*np.split(B[way], 2)))}
+            leaves = {key: coupled(leaf) for key, leaf in leaves.items()} if one_gate else leaves
+            leaves |= {key: a[way] for key, a in (("h0", h0), ("c0", c0)) if a is not None}
+            leaves |= {} if P is None else {"p": P_LAYOUT.ours(P[way])}
+            kind = CoupledLSTMParams if one_gate else LSTMParams if P is None else PeepholeLSTMParams
+            p = to_params(f"from_onnx: {node.name}", kind, **leaves)
             layer.append((nets.cell(p, **activations), p))
         return layer
 
     def _check_options(self, node: Any, options: dict[str, Any], reverse: bool) -> None:
         if "clip" in options:
             raise _lacks(node, "clip", "none", options["clip"])
-        if options.get("input_forget"):
-            raise _lacks(node, "input_forget", "0", 1)
         direction, wanted = options.get("direction", "forward"), "reverse" if reverse else "forward"
         if direction not in (wanted, "bidirectional") or (reverse and direction != wanted):
             hint = f"Type reverse={not reverse} here" + (", and unroll(..., reverse=True)." if not reverse else ".")
@@ -184,7 +189,7 @@ def _merge_of(node: Any) -> str | None:
 
 def _lacks(node: Any, key: str, expected: str, got: Any) -> Exception:
     name = f"{node.name}.{key}"
-    return checks.problem("from_onnx", name, f"{expected}, for LSTM has no other", got, kind=NotImplementedError)
+    return checks.problem("from_onnx", name, f"{expected}, for jlstm has no other", got, kind=NotImplementedError)
 
 
 def _activations(node: Any, options: dict[str, Any], ways: int) -> Iterator[dict[str, str]]:
@@ -228,11 +233,11 @@ def state_from_onnx(state: Any, net: Any = None, *, layout: int = 0) -> State:
         pairs = [(state[f"{when}_h.{n}"], state[f"{when}_c.{n}"]) for n in range(count)]
     else:
         pairs = [state]
-    found = []
+    found: list[Any] = []
     for n, pair in enumerate(pairs):
         h, c = (to_numpy("state_from_onnx", f"{name}[{n}]", a) for name, a in zip(("Y_h", "Y_c"), pair, strict=True))
         h, c = (a.swapaxes(0, 1) if layout else a for a in (h, c))
-        found += [LSTMState(*one) for one in zip(h, c, strict=True)]
+        found += list(zip(h, c, strict=True))
     return nets.one_layer("state_from_onnx", found) if net is None else nets.fill_all("state_from_onnx", net, found)
 
 

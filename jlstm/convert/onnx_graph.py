@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 
 from jlstm import call_checks, checks
-from jlstm.cells import LSTM
+from jlstm.cells import LSTM, CoupledLSTM, CoupledLSTMGates, PeepholeLSTM
 from jlstm.convert import nets
 from jlstm.convert.weights import Layout, to_numpy
 from jlstm.description import show
 from jlstm.engine import is_recurrent
 from jlstm.layers import Bidirectional, Dense, Dropout, Embed, Residual, Stack
-from jlstm.types import Params
+from jlstm.types import GATES, Params
 
-LAYOUT = Layout("iofg", transposed=True)
+LAYOUT, P_LAYOUT = Layout("iofg", transposed=True), Layout("iof", transposed=True, order=("i", "f", "o"))
+CELLS = (LSTM, PeepholeLSTM, CoupledLSTM)
 OPSET = 22  # the first whose LSTM takes bfloat16
 
 # Our activations that the LSTM operator has: its name and parameters.
@@ -37,6 +38,20 @@ _DENSE: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+def coupled(w: np.ndarray) -> np.ndarray:
+    """The rows i, g, o of a weight `[.., 4, H]`: the operator's input_forget makes no use of f's."""
+    return w[..., [GATES.index(gate) for gate in CoupledLSTMGates._fields], :]
+
+
+def uncoupled(w: Any) -> np.ndarray:
+    """`[.., 4, H]` of a CoupledLSTM's weight.
+
+    f = 1 - σ(z_i) = σ(-z_i): with minus i's rows as f's, a runtime that does not know input_forget is right, too.
+    """
+    i, g, o = (w[..., CoupledLSTMGates._fields.index(gate), :] for gate in "igo")
+    return np.stack([i, -i, g, o], -2)
+
+
 def require(where: str) -> Any:
     """The package onnx."""
     try:
@@ -49,7 +64,9 @@ def require(where: str) -> Any:
 
 
 def to_onnx(net: Any, params: Params, path: str | os.PathLike[str], *, return_sequences: bool = False) -> None:
-    """Write a net of `Embed`, `LSTM`, `Bidirectional`, `Residual`, `Dropout`, `Dense` in `Stack`s as an ONNX model.
+    """Write a net of `Embed`, LSTMs, `Bidirectional`, `Residual`, `Dropout`, `Dense` in `Stack`s as an ONNX model.
+
+    Of LSTMs there are `LSTM`, `PeepholeLSTM` and `CoupledLSTM` (input_forget).
 
     inputs: `[batch, time, D]` of the parameters' dtype, or int64 ids `[batch, time]`; any batch and time.
     lengths: int32 `[batch]`, may be left out.   initial_h.n, initial_c.n: `[directions, batch, H]` of the LSTM or
@@ -60,7 +77,7 @@ def to_onnx(net: Any, params: Params, path: str | os.PathLike[str], *, return_se
     Dropout is left out, as without a key. All is computed in the parameters' dtype, which has to be one.
 
     Raises ImportError without the package `onnx`; ValueError for what the operator cannot say: another layer or
-    cell, an activation that it lacks, a Bidirectional of other than two LSTMs of one size.
+    cell, an activation that it lacks, a Bidirectional of other than two LSTMs of one kind and size.
     """
     onnx = require("to_onnx")
     checks.net("to_onnx", net)
@@ -141,12 +158,12 @@ class _Writer:
     def write(self, net: Any, params: Params, path: str, x: str, sequences: bool, at_last: bool) -> str:
         """The nodes of a net; `[time, batch, K]`, or `[batch, K]` with `at_last` or without `sequences`."""
         match net:
-            case LSTM() if type(net) is LSTM:
+            case _ if type(net) in CELLS:
                 return self.lstm([nets.numpy_cell("to_onnx", path, net, params)], "concat", x, sequences)
-            case Bidirectional() if [type(side) for side in net.directions] == [LSTM, LSTM] and net.merge != "none":
+            case Bidirectional() if type(net.forward) in CELLS and net.merge != "none":
                 sides = zip(net.directions, params, strict=True)
                 cells: Any = [nets.numpy_cell("to_onnx", f"{path}.{n}", side, p) for n, (side, p) in enumerate(sides)]
-                if cells[0][0].hidden_size == cells[1][0].hidden_size:
+                if len({(type(cell), cell.hidden_size) for cell, _ in cells}) == 1:
                     return self.lstm(cells, net.merge, x, sequences)
             case Residual():
                 y = self.write(net.layer, params, path, x, sequences, at_last)
@@ -164,9 +181,8 @@ class _Writer:
                 x = x if sequences or at_last else self.last(x)
                 x = self.dense(net, params, x) if isinstance(net, Dense) else x
                 return x if isinstance(net, Dropout) else self.blank(x, at_last or not sequences)
-        expected = (
-            "LSTM, Bidirectional of two LSTMs of one size with one output, Residual, Stack, Dense, Dropout, Embed"
-        )
+        expected = "LSTM, PeepholeLSTM, CoupledLSTM, Bidirectional of two of one kind and size with one output, "
+        expected += "Residual, Stack, Dense, Dropout, Embed"
         raise checks.problem("to_onnx", path.replace("params", "net", 1), expected, show(net))
 
     def embed(self, net: Embed, params: Any, ids: str) -> str:
@@ -190,11 +206,18 @@ class _Writer:
         """One LSTM node, of one direction or of two."""
         n, ways, H = self.layers, len(cells), cells[0][0].hidden_size
         self.layers += 1
-        arrays = {"W": [LAYOUT.theirs(p.w_ih) for _, p in cells], "R": [LAYOUT.theirs(p.w_hh) for _, p in cells]}
+        one_gate = isinstance(cells[0][0], CoupledLSTM)
+
+        def theirs(w: Any) -> np.ndarray:
+            return LAYOUT.theirs(uncoupled(w) if one_gate else w)
+
+        arrays = {"W": [theirs(p.w_ih) for _, p in cells], "R": [theirs(p.w_hh) for _, p in cells]}
         if any(p.b is not None for _, p in cells):
             biases = [np.zeros(p.w_ih.shape[1:], self.dtype) if p.b is None else p.b for _, p in cells]
-            arrays["B"] = [np.concatenate([LAYOUT.theirs(b), np.zeros(4 * H, self.dtype)]) for b in biases]
-        given = [self.constant(np.stack(a), self.dtype, f"{key}.{n}") for key, a in arrays.items()]
+            arrays["B"] = [np.concatenate([theirs(b), np.zeros(4 * H, self.dtype)]) for b in biases]
+        if isinstance(cells[0][0], PeepholeLSTM):
+            arrays["P"] = [P_LAYOUT.theirs(p.p) for _, p in cells]
+        given = {key: self.constant(np.stack(a), self.dtype, f"{key}.{n}") for key, a in arrays.items()}
         shape = self.node("Concat", self.constant([ways]), self.batch, self.constant([H]), axis=0)
         start = []
         for key, vectors in {"h": [p.h0 for _, p in cells], "c": [p.c0 for _, p in cells]}.items():
@@ -204,15 +227,14 @@ class _Writer:
             self.inputs[name] = ([ways, "batch_or_1", H], self.dtype)
             self.outputs[f"final_{key}.{n}"] = ([ways, "batch", H], self.dtype)
             start.append(self.node("Expand", name, shape))
-        options = self.activations([cell for cell, _ in cells])
-        bias = given[2] if len(given) > 2 else ""
+        options = self.activations([cell for cell, _ in cells]) | ({"input_forget": 1} if one_gate else {})
         Y, *end = self.node(
             "LSTM",
             x,
-            *given[:2],
-            bias,
+            *(given.get(key, "") for key in "WRB"),
             self.lengths,
             *start,
+            *([given["P"]] if "P" in given else []),
             outputs=3,
             hidden_size=H,
             direction=_WAYS[ways],
@@ -231,7 +253,7 @@ class _Writer:
         y = self.node("Transpose", y, perm=[0, 2, 1, 3] if sequences else [1, 0, 2])
         return self.node("Reshape", y, self.constant([0, 0, 2 * H] if sequences else [0, 2 * H]))
 
-    def activations(self, cells: list[LSTM]) -> dict[str, Any]:
+    def activations(self, cells: list[Any]) -> dict[str, Any]:
         """The attributes that name the activations, f of the gates, g of the candidate, h of the cell."""
         names = [name for cell in cells for name in (cell.gate_activation, cell.activation, cell.activation)]
         found = [ACTIVATIONS[checks.choice("to_onnx", "activation", name, tuple(ACTIVATIONS))] for name in names]

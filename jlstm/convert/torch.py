@@ -1,35 +1,41 @@
-"""torch: `LSTM` and `LSTMCell`. Gates i, f, g, o; `[4H, D]`; two biases that add; h_n `[layers * directions, *B, H]`.
+"""torch: `LSTM`, `GRU` and their cells. Gates i, f, g, o and r, z, n; `[4H, D]`; two biases, which add but for n's.
 
-Index n of h_n and c_n is layer * directions + direction. torch's order of results is `out, (h, c)`, ours `state, out`.
+Index n of h_n and c_n `[layers * directions, *B, H]` is layer * directions + direction. torch's order of results is
+`out, (h, c)`, ours `state, out`; a GRU has h alone.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from jlstm import checks
-from jlstm.cells import LSTMState
+from jlstm.cells import GRU, LSTM, GRUParams, LSTMParams, ProjectedLSTM, ProjectedLSTMParams
+from jlstm.cells.gru import WEIGHTS
 from jlstm.convert import nets
-from jlstm.convert.weights import Layout, Weights, to_numpy
+from jlstm.convert.weights import Layout, Weights, add, gru_bias, gru_biases, to_numpy, to_params
+from jlstm.description import show
 from jlstm.types import ArrayLike, Params, State
 
 LAYOUT = Layout("ifgo", transposed=True)
+GRU_LAYOUT = Layout("rzn", transposed=True, order=WEIGHTS)
 _KEY = r"(?:weight|bias)_(?:ih|hh|hr)(?:_l(\d+)(_reverse)?)?"
 
 
 def from_torch(weights: Any, *, prefix: str = "", dropout: float = 0.0) -> tuple[Any, Params]:
-    """`(net, params)` of a torch LSTM or LSTMCell.
+    """`(net, params)` of a torch LSTM, GRU, LSTMCell or GRUCell, told by the shapes.
 
-    weights: a `state_dict()`, its tensors as they are or as NumPy arrays.   prefix: where in it the LSTM stands, as
+    weights: a `state_dict()`, its tensors as they are or as NumPy arrays.   prefix: where in it the module stands, as
     "encoder.lstm"; other keys are left alone.   dropout: torch's, between layers; weights do not tell it.
 
-    net: an `LSTM`; a `Bidirectional` of it; a `Stack` of either for more than one layer. The two biases become their
-    sum. Where torch's `batch_first` is False, call `unroll` with `time_major=True`.
+    net: an `LSTM`, with `proj_size` a `ProjectedLSTM`, or a `GRU`; a `Bidirectional` of it; a `Stack` of either for
+    more than one layer. Two biases become their sum, those of a GRU's candidate excepted. Where torch's `batch_first`
+    is False, call `unroll` with `time_major=True`.
 
-    Raises ValueError or TypeError, which name the key; NotImplementedError for `proj_size`.
+    Raises ValueError or TypeError, which name the key.
 
     >>> shapes = {"weight_ih_l0": (20, 3), "weight_hh_l0": (20, 5), "bias_ih_l0": (20,), "bias_hh_l0": (20,)}
     >>> net, params = from_torch({f"lstm.{k}": np.ones(s, "float32") for k, s in shapes.items()}, prefix="lstm")
@@ -38,73 +44,121 @@ def from_torch(weights: Any, *, prefix: str = "", dropout: float = 0.0) -> tuple
     """
     found = Weights("from_torch", weights, prefix, ".", _KEY)
     keys = [match for key in found.leaves if (match := re.fullmatch(_KEY, key))]
-    if projected := [match[0] for match in keys if "_hr" in match[0]]:
-        expected = "no projection: jlstm has no ProjectedLSTM yet"
-        raise checks.problem("from_torch", projected[0], expected, "weights of proj_size", kind=NotImplementedError)
     is_cell = all(match[1] is None for match in keys)
     depth = 1 + max(int(match[1] or 0) for match in keys)
     bidirectional, biased = any(match[2] for match in keys), any("bias" in match[0] for match in keys)
+    read = _reader(found, [match[0] for match in keys])
     layers, size, H = [], None, None
     for n in range(depth):
         layer = []
         for s in [""] if is_cell else _suffixes(n, bidirectional):
-            biases = [f"bias_ih{s}", f"bias_hh{s}"] if biased else []
-            p = found.lstm(LAYOUT, f"weight_ih{s}", f"weight_hh{s}", *biases, input_size=size, hidden_size=H)
-            size, H = p.w_ih.shape[0], p.w_hh.shape[0]
+            p = read(found, s, biased, size, H)
+            size, H = p.w_ih.shape[0], p.w_hh.shape[-1]
             layer.append((nets.cell(p), p))
         layers.append(layer)
-        size = len(layer) * layer[0][0].hidden_size
+        size = len(layer) * layer[0][0].output_size(size)
     return nets.join(layers, dropout=checks.rate("from_torch", "dropout", dropout))
+
+
+def _reader(found: Weights, keys: list[str]) -> Callable[..., Any]:
+    """What reads a layer's direction: a projection has a weight of its own, and a GRU's recurrent one is `[3H, H]`."""
+    if any("_hr" in key for key in keys):
+        return _projected
+    shapes = [np.shape(found.leaves[key]) for key in keys if "weight_hh" in key]
+    return _gru if any(len(shape) == 2 and shape[0] == 3 * shape[1] for shape in shapes) else _lstm
+
+
+def _lstm(found: Weights, s: str, biased: bool, D: int | None, H: int | None) -> LSTMParams:
+    biases = [f"bias_ih{s}", f"bias_hh{s}"] if biased else []
+    return found.lstm(LAYOUT, f"weight_ih{s}", f"weight_hh{s}", *biases, input_size=D, hidden_size=H)
+
+
+def _projected(found: Weights, s: str, biased: bool, D: int | None, H: int | None) -> ProjectedLSTMParams:
+    w_hr = found.take(f"weight_hr{s}", "[P, H]", (None, H))
+    kernel, recurrent = (
+        LAYOUT.ours(found.take(f"weight_{key}{s}", *LAYOUT.expected(letter, rows, w_hr.shape[1])))
+        for key, letter, rows in (("ih", "D", D), ("hh", "P", len(w_hr)))
+    )
+    b = add(*found.biases(LAYOUT, w_hr.shape[1], f"bias_ih{s}", f"bias_hh{s}")) if biased else None
+    return to_params(found.where, ProjectedLSTMParams, w_ih=kernel, w_hh=recurrent, w_hr=w_hr.T, b=b)
+
+
+def _gru(found: Weights, s: str, biased: bool, D: int | None, H: int | None) -> GRUParams:
+    kernel, recurrent = found.products(GRU_LAYOUT, f"weight_ih{s}", f"weight_hh{s}", D, H)
+    b = None
+    if biased:
+        b = gru_bias(*found.biases(GRU_LAYOUT, recurrent.shape[0], f"bias_ih{s}", f"bias_hh{s}"))
+    return to_params(found.where, GRUParams, w_ih=kernel, w_hh=recurrent, b=b)
 
 
 def to_torch(net: Any, params: Params, *, cell: bool = False) -> dict[str, np.ndarray]:
     """The inverse of `from_torch`: what `load_state_dict` takes once `torch.from_numpy` is mapped over it.
 
-    Our bias becomes `bias_ih`, and `bias_hh` is 0.   cell: with the names of an `LSTMCell`.   `Dropout` layers are
-    left out: set torch's `dropout`.   (torch.from_numpy refuses bfloat16: give it the float32 of such an array.)
+    Our bias becomes `bias_ih`, and `bias_hh` is 0, but for a GRU's d_n.   cell: with the names of an `LSTMCell` or a
+    `GRUCell`.   `Dropout` layers are left out: set torch's `dropout`.   (torch.from_numpy refuses bfloat16: give it the
+    float32 of such an array.)
 
-    Raises ValueError for a net that torch cannot say: other activations, a learned initial state, merges but "concat",
-    layers of different sizes.
+    Raises ValueError for a net that torch cannot say: other cells and activations, `reset_after=False`, a learned
+    initial state, merges but "concat", layers of different sizes or cells.
     """
-    layers = nets.split("to_torch", net, params, merges=("concat",), depth=True)
-    kinds = {(len(layer), one.hidden_size) for layer in layers for one, _ in layer}
-    if len(kinds) != 1 or (cell and (len(layers), len(layers[0])) != (1, 1)):
-        expected = "one LSTM" if cell else "layers of one hidden size, all of them Bidirectional or none"
-        raise checks.problem("to_torch", "net", expected, [[one.hidden_size for one, _ in layer] for layer in layers])
+    layers = nets.split("to_torch", net, params, allowed=(LSTM, ProjectedLSTM, GRU), merges=("concat",), depth=True)
+    kinds = {(len(layer), type(one), one.hidden_size, one.output_size(0)) for layer in layers for one, _ in layer}
+    if len(kinds) != 1 or (cell and ((len(layers), len(layers[0])) != (1, 1) or isinstance(net, ProjectedLSTM))):
+        expected = "one LSTM or GRU" if cell else "layers of one cell and size, all of them Bidirectional or none"
+        got = [[f"{type(one).__name__} of {one.hidden_size}" for one, _ in layer] for layer in layers]
+        raise checks.problem("to_torch", "net", expected, got)
+    if isinstance(one := layers[0][0][0], ProjectedLSTM) and one.projected_size >= one.hidden_size:
+        expected = f"less than hidden_size = {one.hidden_size}, for torch has no other"
+        raise checks.problem("to_torch", "projected_size", expected, one.projected_size)
     biased = any(p.b is not None for layer in layers for _, p in layer)
     weights = {}
     for n, layer in enumerate(layers):
         for s, (_, p) in zip(_suffixes(n, len(layer) > 1), nets.plain("to_torch", "torch", layer), strict=False):
-            s = "" if cell else s
-            weights |= {f"weight_ih{s}": LAYOUT.theirs(p.w_ih), f"weight_hh{s}": LAYOUT.theirs(p.w_hh)}
+            s, layout = "" if cell else s, GRU_LAYOUT if isinstance(p, GRUParams) else LAYOUT
+            weights |= {f"weight_ih{s}": layout.theirs(p.w_ih), f"weight_hh{s}": layout.theirs(p.w_hh)}
+            if isinstance(p, ProjectedLSTMParams):
+                weights[f"weight_hr{s}"] = np.ascontiguousarray(p.w_hr.T)
             if biased:
-                zero = np.zeros(weights[f"weight_hh{s}"].shape[:1], p.w_ih.dtype)
-                weights |= {f"bias_ih{s}": zero if p.b is None else LAYOUT.theirs(p.b), f"bias_hh{s}": zero}
+                weights |= dict(zip((f"bias_ih{s}", f"bias_hh{s}"), _biases(p, layout), strict=True))
     return weights
+
+
+def _biases(p: Any, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
+    """torch's two, `[GH]` each."""
+    zero = np.zeros(p.w_ih.shape[1:], p.w_ih.dtype)
+    b_ih, b_hh = (zero if p.b is None else p.b), zero
+    if isinstance(p, GRUParams) and p.b is not None:
+        b_ih, b_hh = gru_biases(p.b)
+    return layout.theirs(b_ih), layout.theirs(b_hh)
 
 
 def _suffixes(layer: int, bidirectional: bool) -> list[str]:
     return [f"_l{layer}{way}" for way in (("", "_reverse") if bidirectional else ("",))]
 
 
-def state_from_torch(state: tuple[ArrayLike, ArrayLike], net: Any = None) -> State:
-    """The state of `net` from torch's `(h_n, c_n)`, `[layers * directions, *B, H]` each.
+def state_from_torch(state: tuple[ArrayLike, ArrayLike] | ArrayLike, net: Any = None) -> State:
+    """The state of `net` from torch's `(h_n, c_n)`, `[layers * directions, *B, H]` each, or from a GRU's h_n.
 
-    Without a net it is `LSTMState` of one layer: from `[1, B, H]` of an LSTM or from `[B, H]` of an LSTMCell.
+    Without a net it is `LSTMState` or `GRUState` of one layer: from `[1, B, H]`, or from `[B, H]` of a cell.
 
     >>> state_from_torch((np.zeros((1, 2, 5), "float32"), np.zeros((1, 2, 5), "float32"))).h.shape
     (2, 5)
     """
-    h, c = (to_numpy("state_from_torch", name, a) for name, a in zip("hc", state, strict=True))
-    if net is None and h.ndim == 2:
-        h, c = h[None], c[None]
-    return nets.fill_all("state_from_torch", net, [LSTMState(*pair) for pair in zip(h, c, strict=True)])
+    given = state if isinstance(state, tuple | list) else (state,)
+    arrays = [to_numpy("state_from_torch", name, a) for name, a in zip("hc"[: len(given)], given, strict=True)]
+    if net is None and arrays[0].ndim == 2:
+        arrays = [a[None] for a in arrays]
+    return nets.fill_all("state_from_torch", net, list(zip(*arrays, strict=True)))
 
 
-def state_to_torch(state: State) -> tuple[np.ndarray, np.ndarray]:
-    """The inverse of `state_from_torch`: `(h_n, c_n)`, `[layers * directions, *B, H]` each.
+def state_to_torch(state: State) -> tuple[np.ndarray, np.ndarray] | np.ndarray:
+    """The inverse of `state_from_torch`: `(h_n, c_n)`, `[layers * directions, *B, H]` each, or a GRU's h_n.
 
     An LSTMCell's `(h, c)` is an `LSTMState` as it stands.
     """
-    h, c = zip(*nets.states("state_to_torch", state), strict=True)
-    return np.stack(h), np.stack(c)
+    found = nets.states("state_to_torch", state)
+    if len({type(one) for one in found}) != 1:
+        got = show([type(one).__name__ for one in found])
+        raise checks.problem("state_to_torch", "state", "states of one kind of cell", got)
+    h, *c = (np.stack(arrays) for arrays in zip(*found, strict=True))
+    return (h, *c) if c else h  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""A framework's side of all converters: its arrays by key, and how it lays out the weights of one LSTM."""
+"""A framework's side of all converters: its arrays by key, and how it lays out the weights of one cell."""
 
 from __future__ import annotations
 
@@ -18,30 +18,32 @@ from jlstm.types import GATES
 
 
 class Layout(NamedTuple):
-    """How a framework lays out the weights of one LSTM.
+    """How a framework lays out the G gates of one cell.
 
-    gates: its order, in the letters of `GATES`.   transposed: weights are `[4H, D]` rather than `[D, 4H]`.
+    gates: its order, in the letters of ours, `order`.   transposed: weights are `[GH, D]` rather than `[D, GH]`.
     """
 
     gates: str
     transposed: bool = False
+    order: tuple[str, ...] = GATES
 
     def ours(self, w: np.ndarray) -> np.ndarray:
-        """`[D, 4, H]` of a weight, `[4, H]` of a bias."""
+        """`[D, G, H]` of a weight, `[G, H]` of a bias."""
         w = w.T if self.transposed else w
-        w = w.reshape(*w.shape[:-1], len(GATES), w.shape[-1] // len(GATES))
-        return w[..., [self.gates.index(gate) for gate in GATES], :]
+        w = w.reshape(*w.shape[:-1], len(self.gates), w.shape[-1] // len(self.gates))
+        return w[..., [self.gates.index(gate) for gate in self.order], :]
 
     def expected(self, letter: str, rows: int | None, H: int | None) -> tuple[str, list[int | None]]:
         """The letters and the shape of a weight with these rows, as `Weights.take` wants them."""
-        letters, shape = [letter, "4H"], [rows, None if H is None else 4 * H]
+        G = len(self.gates)
+        letters, shape = [letter, f"{G}H"], [rows, None if H is None else G * H]
         if self.transposed:
             letters, shape = letters[::-1], shape[::-1]
         return f"[{', '.join(letters)}]", shape
 
     def theirs(self, w: Any) -> np.ndarray:
         """The inverse of `ours`."""
-        w = w[..., [GATES.index(gate) for gate in self.gates], :]
+        w = w[..., [self.order.index(gate) for gate in self.gates], :]
         w = w.reshape(*w.shape[:-2], w.shape[-2] * w.shape[-1])
         return np.ascontiguousarray(w.T if self.transposed else w)
 
@@ -50,6 +52,16 @@ def add(*biases: np.ndarray) -> np.ndarray:
     """The sum in the dtype of the biases, rounded once."""
     wide = [b.astype(np.promote_types(b.dtype, np.float32)) for b in biases]
     return np.sum(wide, axis=0, dtype=wide[0].dtype).astype(biases[0].dtype)
+
+
+def gru_bias(b_x: np.ndarray, b_h: np.ndarray) -> np.ndarray:
+    """Our `[4, H]` of a GRU's two biases `[3, H]`: those of r and z add, the candidate's do not."""
+    return np.concatenate([add(b_x[:2], b_h[:2]), b_x[2:], b_h[2:]])
+
+
+def gru_biases(b: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The inverse of `gru_bias`; where two add, the second is 0."""
+    return b[:3], np.concatenate([np.zeros_like(b[:2]), b[3:]])
 
 
 def flatten(tree: Any, separator: str, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -114,26 +126,28 @@ class Weights:
             raise checks.problem(self.where, self.start + key, f"{letters} = {sizes}", array.shape)
         return array
 
-    def lstm(
-        self,
-        layout: Layout,
-        w_ih: str,
-        w_hh: str,
-        *biases: str,
-        input_size: int | None = None,
-        hidden_size: int | None = None,
-    ) -> LSTMParams:
-        """The parameters of one LSTM from the arrays at these keys; the two sizes where they are known already."""
+    def products(
+        self, layout: Layout, w_ih: str, w_hh: str, input_size: int | None = None, hidden_size: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`[D, G, H]` and `[H, G, H]` from the arrays at these keys; the two sizes where they are known already."""
         square = self.take(w_hh, *layout.expected("H", hidden_size, hidden_size))
         H = square.shape[1 if layout.transposed else 0]
         recurrent = self.take(w_hh, *layout.expected("H", H, H))
-        kernel = self.take(w_ih, *layout.expected("D", input_size, H))
-        added = [self.take(key, "[4H]", (4 * H,)) for key in biases]
-        b = layout.ours(add(*added)) if added else None
-        return to_params(self.where, layout.ours(kernel), layout.ours(recurrent), b)
+        return layout.ours(self.take(w_ih, *layout.expected("D", input_size, H))), layout.ours(recurrent)
+
+    def biases(self, layout: Layout, H: int, *keys: str) -> list[np.ndarray]:
+        """`[G, H]` each."""
+        G = len(layout.gates)
+        return [layout.ours(self.take(key, f"[{G}H]", (G * H,))) for key in keys]
+
+    def lstm(self, layout: Layout, w_ih: str, w_hh: str, *biases: str, **sizes: int | None) -> LSTMParams:
+        """The parameters of one LSTM from the arrays at these keys; biases add. sizes: those of `products`."""
+        kernel, recurrent = self.products(layout, w_ih, w_hh, **sizes)
+        b = add(*self.biases(layout, recurrent.shape[0], *biases)) if biases else None
+        return to_params(self.where, LSTMParams, w_ih=kernel, w_hh=recurrent, b=b)
 
 
-def to_params(where: str, *leaves: np.ndarray | None) -> LSTMParams:
-    """`LSTMParams` of w_ih, w_hh, b and, where they are, h0 and c0, as jax's arrays."""
-    arrays = [None if leaf is None else to_jax(leaf, f"{where}: weights") for leaf in leaves]
-    return LSTMParams._make([*arrays, *[None] * (len(LSTMParams._fields) - len(arrays))])
+def to_params(where: str, kind: Any, **leaves: np.ndarray | None) -> Any:
+    """The parameters of one cell, of the class `kind`, as jax's arrays; None for what is not given."""
+    arrays = {key: None if leaf is None else to_jax(leaf, f"{where}: weights") for key, leaf in leaves.items()}
+    return kind(**dict.fromkeys(kind._fields) | arrays)
