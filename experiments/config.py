@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from experiments import sweep
-from experiments.schema import Config
+from experiments.schema import WITHOUT_FORGET_GATE, Config, Model
 from experiments.task_schema import TASKS
 
 # pydantic's words -> a line that reads on from "expected".
@@ -78,6 +78,15 @@ def _contradictions(config: Config) -> list[str]:
         found.append(
             f"data.path: expected nothing for {config.task.name}, which has its own data, "
             f"got {_show(config.data.path)}. Leave it out."
+        )
+    model, plain = config.model, Model()
+    if bool(model.projected_size) != (model.cell == "ProjectedLSTM"):
+        expected, hint = ("0", "Leave it out.") if model.projected_size else ("> 0", "Type model.projected_size=32.")
+        found.append(f"model.projected_size: expected {expected} for {model.cell}, got {model.projected_size}. {hint}")
+    if model.cell in WITHOUT_FORGET_GATE and model.forget_bias != plain.forget_bias:
+        found.append(
+            f"model.forget_bias: expected nothing for {model.cell}, which has no forget gate, "
+            f"got {_show(model.forget_bias)}. Type model.forget_bias={_show(plain.forget_bias)}."
         )
     return found
 

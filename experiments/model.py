@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jlstm
-from experiments.schema import Model
+from experiments.schema import WITHOUT_FORGET_GATE, Model
 
 
 def build(model: Model, *, outputs: int, memory: int, embed: jlstm.Embed | None = None) -> jlstm.Stack:
@@ -11,8 +13,11 @@ def build(model: Model, *, outputs: int, memory: int, embed: jlstm.Embed | None 
 
     memory: the time span, in steps, that chrono initialisation aims at.
     """
-    bias = jlstm.initializers.Chrono(memory) if model.forget_bias == "chrono" else model.forget_bias
-    cell = jlstm.LSTM(model.hidden_size, forget_bias=bias)
+    options: dict[str, Any] = {"projected_size": model.projected_size} if model.projected_size else {}
+    if model.cell not in WITHOUT_FORGET_GATE:
+        chrono = model.forget_bias == "chrono"
+        options["forget_bias"] = jlstm.initializers.Chrono(memory) if chrono else model.forget_bias
+    cell = getattr(jlstm, model.cell)(model.hidden_size, **options)
     layer = (jlstm.Bidirectional(cell) if model.bidirectional else cell,)
     if model.dropout:
         layer = (*layer, jlstm.Dropout(model.dropout))

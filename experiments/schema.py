@@ -12,10 +12,17 @@ from experiments.task_schema import Table, Task
 
 
 class Model(Table):
-    """The net between input and `Dense`. `forget_bias = "chrono"` is chrono initialisation for memories of T."""
+    """The net between input and `Dense`. `forget_bias = "chrono"` is chrono initialisation for memories of T.
 
-    cell: Literal["LSTM"] = "LSTM"
+    projected_size is P of a ProjectedLSTM, which needs it; 0 for every other cell.
+    """
+
+    cell: Literal[
+        "LSTM", "PeepholeLSTM", "CoupledLSTM", "ProjectedLSTM", "LayerNormLSTM", "GRU", "SLSTM", "MinLSTM",
+        "OriginalLSTM",
+    ] = "LSTM"  # fmt: skip
     hidden_size: PositiveInt = 64
+    projected_size: NonNegativeInt = 0
     layers: PositiveInt = 1
     bidirectional: bool = False
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -108,3 +115,5 @@ class Config(Table):
 
 # The tables that say where and how often things are written down, and decide no number.
 NO_NUMBERS = ("run", "checkpoint", "log")
+# The cells that model.forget_bias says nothing of.
+WITHOUT_FORGET_GATE = ("GRU", "OriginalLSTM")

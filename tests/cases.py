@@ -132,8 +132,6 @@ class Counter(jlstm.Cell):
 
 # ---- rows
 
-BARE = dict(activation="softsign", gate_activation="hard_sigmoid")
-SMOOTH: dict[str, Any] = dict(use_bias=False, activation="sigmoid", gate_activation="tanh")  # for differences
 LSTMS: dict[str, Any] = {
     "lstm": jlstm.LSTM(H),
     "lstm-learned": jlstm.LSTM(H, learn_initial_state=True, forget_bias=jlstm.initializers.Chrono(20)),
@@ -167,14 +165,11 @@ CELLS: dict[str, Any] = {
     "clip": jlstm.ClipState(jlstm.ClipState(jlstm.LSTM(H, learn_initial_state=True), 0.7), 2.0, "gates"),
 }
 VARIANTS: dict[str, Any] = {  # of these cells, for `--slow`
-    "peephole-bare": jlstm.PeepholeLSTM(H, **SMOOTH),
-    "coupled-bare": jlstm.CoupledLSTM(H, **SMOOTH),
-    "projected-bare": jlstm.ProjectedLSTM(H, 6, **SMOOTH),
-    "gru-bare": jlstm.GRU(H, **SMOOTH),
-    "gru-before-bare": jlstm.GRU(H, reset_after=False, **SMOOTH),
-    "layer-norm-bare": jlstm.LayerNormLSTM(H, use_bias=False, epsilon=1e-2, **BARE),
-    "slstm-bare": jlstm.SLSTM(H, forget_gate="exp", use_bias=False, **BARE),
-    "min-lstm-bare": jlstm.MinLSTM(H, use_bias=False, activation="softsign"),
+    "peephole-bare": jlstm.PeepholeLSTM(H, **BARE),
+    "coupled-bare": jlstm.CoupledLSTM(H, **BARE),
+    "projected-bare": jlstm.ProjectedLSTM(H, 6, **BARE),
+    "gru-bare": jlstm.GRU(H, **BARE),
+    "gru-before-bare": jlstm.GRU(H, reset_after=False, **BARE),
     "layer-norm-bare": jlstm.LayerNormLSTM(H, epsilon=1e-2, **BARE),
     "slstm-bare": jlstm.SLSTM(H, forget_gate="exp", **BARE),
     "min-lstm-bare": jlstm.MinLSTM(H, use_bias=False, activation="sigmoid"),

@@ -6,11 +6,13 @@ import os
 import subprocess
 import sys
 import tomllib
+import typing
 from pathlib import Path
 
 import pytest
 from runs import ADDING
 
+import jlstm
 from experiments import config, schema, task_schema
 from experiments.run import CONFIGS, main
 
@@ -81,6 +83,14 @@ def test_all_errors_of_a_file_at_once_each_on_a_line_that_says_what_to_type(
         (
             [ADDING, "data.path=/x"],
             f'{ADDING}: data.path: expected nothing for adding, which has its own data, got "/x". Leave it out.',
+        ),
+        (
+            [ADDING, "model.cell=ProjectedLSTM"],
+            f"{ADDING}: model.projected_size: expected > 0 for ProjectedLSTM, got 0. Type model.projected_size=32.",
+        ),
+        (
+            [ADDING, "model.cell=GRU"],
+            f'{ADDING}: model.forget_bias: expected nothing for GRU, which has no forget gate, got "chrono". Type ',
         ),
         ([ADDING, "x.y=3"], "command line: x: unknown table. The tables are task, model, train, sweep, "),
         ([ADDING, "train.a.b=2"], "command line: expected table.key=value, got 'train.a.b=2'. Type for example "),
@@ -173,7 +183,9 @@ def test_list_shows_every_config_with_its_first_line(capsys: pytest.CaptureFixtu
     assert main(["--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     files = sorted(CONFIGS.rglob("*.toml"))
-    assert [line.partition(":")[0] for line in lines] == [f"configs/{file.relative_to(CONFIGS).as_posix()}" for file in files]
+    assert [line.partition(":")[0] for line in lines] == [
+        f"configs/{file.relative_to(CONFIGS).as_posix()}" for file in files
+    ]
     assert all(len(line.partition(":")[2]) > 10 for line in lines)
 
 
@@ -191,3 +203,16 @@ def test_help_and_exit_code_from_a_shell(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
     assert done.returncode == 2
     assert done.stderr == "command line: train.stpes: unknown key. Did you mean train.steps?\n"
+
+
+def test_every_cell_can_be_named_in_a_config(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every public cell that wraps no other; the wrappers have none to wrap in a config yet."""
+    wrappers = {"Zoneout", "DropConnect", "VariationalDropout", "ClipState"}
+    cells = {name for name, it in vars(jlstm).items() if jlstm.Cell in getattr(it, "__mro__", ())}
+    named = typing.get_args(schema.Model.model_fields["cell"].annotation)
+    assert set(named) == cells - wrappers - {"Cell"}
+    for name in named:
+        size = ["model.projected_size=2"] if name == "ProjectedLSTM" else []
+        bias = [] if name in schema.WITHOUT_FORGET_GATE else ["model.forget_bias=chrono"]
+        assert main([ADDING, f"model.cell={name}", "model.forget_bias=1.0", *size, *bias, "--dry-run"]) == 0
+        assert "parameters: " in capsys.readouterr().out

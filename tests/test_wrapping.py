@@ -240,3 +240,25 @@ def test_wrong_wrappers(wrap, kind, message):
             ("Zoneout: ", "DropConnect: ", "VariationalDropout: ", "ClipState: ", "Zoneout.in")
         )
     )
+
+
+@pytest.mark.parametrize("empty", [False, True], ids=["", "old is empty"])
+def test_the_mean_of_an_slstm_is_one_of_numbers_with_their_scale(empty):
+    """c and n stand for e^m c and e^m n: of those it is the mean; and Zoneout takes it."""
+    rng = np.random.default_rng(0)
+    h, c, n, m = rng.normal(size=(4, 2, 2, H))
+    old, new = (jlstm.SLSTMState(*state) for state in zip(h, c, n + 3, m, strict=True))
+    if empty:
+        old = old._replace(c=0 * old.c, n=0 * old.n, m=0 * old.m)
+    got = jlstm.SLSTM(H).blend(old, new, 0.3)
+    for name in ("c", "n"):
+        a, b = (getattr(state, name) * np.exp(state.m) for state in (old, new))
+        np.testing.assert_allclose(getattr(got, name) * np.exp(got.m), 0.3 * a + 0.7 * b, rtol=1e-4)
+    net = Zoneout(jlstm.SLSTM(H), 0.0, 0.3)
+    params, x = problem(net)
+    cell, state = net.cell, net.initial_state(params, (2,))
+    for t in range(2):
+        state = cell.blend(state, jlstm.step(cell, params, state, x[:, t])[0], 0.3)._replace(
+            h=jlstm.step(cell, params, state, x[:, t])[0].h
+        )
+    equal(jlstm.unroll(net, params, x[:, :2])[0], state, 1e-6)

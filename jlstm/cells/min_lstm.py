@@ -220,3 +220,6 @@ class MinLSTM(Cell):
         self, params: MinLSTMParams, state: MinLSTMState, z: MinLSTMGates, noise: Noise | None = None
     ) -> tuple[MinLSTMState, Array]:
         return update(params, state, z)
+
+    def blend(self, old: MinLSTMState, new: MinLSTMState, rate: float) -> MinLSTMState:
+        return super().blend(old, new, rate)  # h is c: each has its mean

@@ -263,3 +263,10 @@ class SLSTM(Cell):
             activation=self.activation,
             gate_activation=self.gate_activation,
         )
+
+    def blend(self, old: SLSTMState, new: SLSTMState, rate: float) -> SLSTMState:
+        """The mean of h, and of c and n as they stand for numbers of one scale: e^m c, e^m n."""
+        m_old = jnp.where(old.n == 0, new.m, old.m)  # an empty memory has no scale
+        m = jnp.maximum(m_old, new.m)
+        a, b = rate * jnp.exp(m_old - m), (1.0 - rate) * jnp.exp(new.m - m)
+        return SLSTMState(rate * old.h + (1.0 - rate) * new.h, a * old.c + b * new.c, a * old.n + b * new.n, m)
