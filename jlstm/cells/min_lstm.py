@@ -220,3 +220,8 @@ class MinLSTM(Cell):
         self, params: MinLSTMParams, state: MinLSTMState, z: MinLSTMGates, noise: Noise | None = None
     ) -> tuple[MinLSTMState, Array]:
         return update(params, state, z)
+
+    def blend(self, old: MinLSTMState, new: MinLSTMState, rate: float) -> MinLSTMState:
+        """The mean of two states, `rate` of it old."""
+        c = rate * old.c + (1.0 - rate) * new.c
+        return MinLSTMState(c.astype(old.h.dtype), c)
