@@ -165,14 +165,27 @@ def update(
 ) -> tuple[LayerNormLSTMState, Array]:
     """The new state and the output h `[*B, H]`.
 
-    i, f, o = σ(z_i), σ(z_f), σ(z_o);  g = φ(z_g);  c' = f c + i g;  h' = o φ(N(c'; α_c, β_c))
+    i, f = σ(z_i), σ(z_f);  g = φ(z_g);  c' = f c + i g;  then `read`
     """
     φ, σ = gates.activation_function(activation), gates.activation_function(gate_activation)
-    i, f, g, o = σ(z.i), σ(z.f), φ(z.g), σ(z.o)
-    c = f * state.c + i * g
-    (normal,) = normalize([c], params.gain_c[None], params.bias_c[None], epsilon)
-    h = (o * φ(normal)).astype(state.h.dtype)
-    return LayerNormLSTMState(h, c), h
+    new = state._replace(c=σ(z.f) * state.c + σ(z.i) * φ(z.g))
+    return read(params, new, z, epsilon=epsilon, activation=activation, gate_activation=gate_activation)
+
+
+def read(
+    params: LayerNormLSTMParams,
+    state: LayerNormLSTMState,
+    z: LayerNormLSTMGates,
+    *,
+    epsilon: float = 1e-5,
+    activation: Activation = "tanh",
+    gate_activation: Activation = "sigmoid",
+) -> tuple[LayerNormLSTMState, Array]:
+    """The state and the output with h made of c: o = σ(z_o);  h' = o φ(N(c; α_c, β_c))."""
+    φ, σ = gates.activation_function(activation), gates.activation_function(gate_activation)
+    (c,) = normalize([state.c], params.gain_c[None], params.bias_c[None], epsilon)
+    h = (σ(z.o) * φ(c)).astype(state.h.dtype)
+    return state._replace(h=h), h
 
 
 def step(
@@ -271,17 +284,15 @@ class LayerNormLSTM(Cell):
         return recur(params, state, epsilon=self.epsilon)
 
     def update(
-        self,
-        params: LayerNormLSTMParams,
-        state: LayerNormLSTMState,
-        z: LayerNormLSTMGates,
-        noise: Noise | None = None,
+        self, params: LayerNormLSTMParams, state: LayerNormLSTMState, z: LayerNormLSTMGates, noise: Noise | None = None
     ) -> tuple[LayerNormLSTMState, Array]:
-        return update(
-            params,
-            state,
-            z,
-            epsilon=self.epsilon,
-            activation=self.activation,
-            gate_activation=self.gate_activation,
-        )
+        return update(params, state, z, **self._functions)
+
+    def read(
+        self, params: LayerNormLSTMParams, state: LayerNormLSTMState, z: LayerNormLSTMGates, noise: Noise | None = None
+    ) -> tuple[LayerNormLSTMState, Array]:
+        return read(params, state, z, **self._functions)
+
+    @property
+    def _functions(self) -> dict[str, Any]:
+        return dict(epsilon=self.epsilon, activation=self.activation, gate_activation=self.gate_activation)

@@ -222,4 +222,6 @@ class MinLSTM(Cell):
         return update(params, state, z)
 
     def blend(self, old: MinLSTMState, new: MinLSTMState, rate: float) -> MinLSTMState:
-        return super().blend(old, new, rate)  # h is c: each has its mean
+        """The mean of two states, `rate` of it old."""
+        c = rate * old.c + (1.0 - rate) * new.c
+        return MinLSTMState(c.astype(old.h.dtype), c)

@@ -145,19 +145,23 @@ def update(
 ) -> tuple[OriginalLSTMState, Array]:
     """The new state and the output h `[*B, H]`; elementwise, the gates spread over their blocks.
 
-    i, o = σ(z_i), σ(z_o);  c' = c + i (4 σ(z_g) - 2);  h' = o (2 σ(c') - 1)
+    i = σ(z_i);  c' = c + i (4 σ(z_g) - 2);  then `read`
     """
-    del params
-    i, o = (jnp.expand_dims(jax.nn.sigmoid(gate), -1) for gate in (z.i, z.o))
-
-    def gated(gate: Array, cells: Array) -> Array:
-        """Gates `[*B, M, 1]` on cells `[*B, H]`."""
-        return (gate * cells.reshape(*z.i.shape, -1)).reshape(cells.shape)
-
     # 2 σ(x) - 1 = tanh(x / 2), without a difference of near numbers
-    c = state.c + gated(i, 2 * jnp.tanh(z.g / 2))
-    h = gated(o, jnp.tanh(c / 2)).astype(state.h.dtype)
-    return OriginalLSTMState(h, c), h
+    return read(params, state._replace(c=state.c + _gated(z.i, 2 * jnp.tanh(z.g / 2))), z)
+
+
+def read(params: OriginalLSTMParams, state: OriginalLSTMState, z: OriginalLSTMGates) -> tuple[OriginalLSTMState, Array]:
+    """The state and the output with h made of c: o = σ(z_o);  h' = o (2 σ(c) - 1)."""
+    del params
+    h = _gated(z.o, jnp.tanh(state.c / 2)).astype(state.h.dtype)
+    return state._replace(h=h), h
+
+
+def _gated(gate: Array, cells: Array) -> Array:
+    """σ(gate) `[*B, M]`, one a block, times cells `[*B, H]`."""
+    blocks = cells.reshape(*gate.shape, -1)
+    return (jnp.expand_dims(jax.nn.sigmoid(gate), -1) * blocks).reshape(cells.shape)
 
 
 def step(
@@ -266,3 +270,8 @@ class OriginalLSTM(Cell):
         self, params: OriginalLSTMParams, state: OriginalLSTMState, z: OriginalLSTMGates, noise: Noise | None = None
     ) -> tuple[OriginalLSTMState, Array]:
         return update(params, state, z)
+
+    def read(
+        self, params: OriginalLSTMParams, state: OriginalLSTMState, z: OriginalLSTMGates, noise: Noise | None = None
+    ) -> tuple[OriginalLSTMState, Array]:
+        return read(params, state, z)

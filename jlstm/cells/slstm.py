@@ -144,15 +144,32 @@ def update(
     gate_activation: Activation = "sigmoid",
 ) -> tuple[SLSTMState, Array]:
     """The new state and the output h `[*B, H]`; elementwise. The equations are those above."""
-    del params
-    φ, σ = gates.activation_function(activation), gates.activation_function(gate_activation)
+    φ = gates.activation_function(activation)
     log_f = jax.nn.log_sigmoid(z.f) if forget_gate == "sigmoid" else z.f
     log_kept = jnp.where(state.n == 0, -jnp.inf, log_f + state.m)
     m = jnp.maximum(log_kept, z.i)
     i, f = jnp.exp(z.i - m), jnp.exp(log_kept - m)
     c, n = f * state.c + i * φ(z.g), f * state.n + i
-    h = (σ(z.o) * (c / n)).astype(state.h.dtype)
-    return SLSTMState(h, c, n, m), h
+    return read(params, SLSTMState(state.h, c, n, m), z, gate_activation=gate_activation)
+
+
+def read(
+    params: SLSTMParams, state: SLSTMState, z: SLSTMGates, *, gate_activation: Activation = "sigmoid"
+) -> tuple[SLSTMState, Array]:
+    """The state and the output with h made of c and n, which hold something: h' = σ(z_o) c / n."""
+    del params
+    h = (gates.activation_function(gate_activation)(z.o) * (state.c / state.n)).astype(state.h.dtype)
+    return state._replace(h=h), h
+
+
+def blend(old: SLSTMState, new: SLSTMState, rate: float) -> SLSTMState:
+    """The mean of h, of c exp(m) and of n exp(m), `rate` of it old; new holds something. n is 1."""
+    m_old = jnp.where(old.n == 0, -jnp.inf, old.m)
+    m = jnp.maximum(m_old, new.m)
+    a, b = rate * jnp.exp(m_old - m), (1.0 - rate) * jnp.exp(new.m - m)
+    c, n = a * old.c + b * new.c, a * old.n + b * new.n
+    # Without the quotients n would shrink from step to step while m stays where it was.
+    return SLSTMState(rate * old.h + (1.0 - rate) * new.h, c / n, jnp.ones_like(n), m + jnp.log(n))
 
 
 def step(
@@ -264,9 +281,10 @@ class SLSTM(Cell):
             gate_activation=self.gate_activation,
         )
 
+    def read(
+        self, params: SLSTMParams, state: SLSTMState, z: SLSTMGates, noise: Noise | None = None
+    ) -> tuple[SLSTMState, Array]:
+        return read(params, state, z, gate_activation=self.gate_activation)
+
     def blend(self, old: SLSTMState, new: SLSTMState, rate: float) -> SLSTMState:
-        """The mean of h, and of c and n as they stand for numbers of one scale: e^m c, e^m n."""
-        m_old = jnp.where(old.n == 0, new.m, old.m)  # an empty memory has no scale
-        m = jnp.maximum(m_old, new.m)
-        a, b = rate * jnp.exp(m_old - m), (1.0 - rate) * jnp.exp(new.m - m)
-        return SLSTMState(rate * old.h + (1.0 - rate) * new.h, a * old.c + b * new.c, a * old.n + b * new.n, m)
+        return blend(old, new, rate)
