@@ -130,3 +130,17 @@ def test_module_functions_are_the_cell(name: str) -> None:
         return module.step(params, start, x, **options), jlstm.step(cell, params, None, x)
 
     equal(*both(params, x), 1e-6)
+
+
+@pytest.mark.parametrize("name", ["PeepholeLSTM", "CoupledLSTM", "ProjectedLSTM"])
+def test_h_is_read_from_another_memory(name: str) -> None:
+    """For wrappers that change c after `update`: h is that of the new c and of the same z."""
+    cell = make(name, activation="sigmoid", gate_activation="tanh")
+    params, rng = random(cell), np.random.default_rng(1)
+    state = cases.random_state(rng, cell, params, (B,))
+    z = cases.random_tree(rng, jax.eval_shape(cell.project, params, jax.ShapeDtypeStruct((B, D), "float32")))
+    new, y = cell.read(params, jax.tree.map(jnp.asarray, state), z)
+    opened = z.o + params.p[2] * state.c if name == "PeepholeLSTM" else z.o
+    want = np.tanh(opened) / (1 + np.exp(-state.c))
+    np.testing.assert_allclose(y, want @ params.w_hr if name == "ProjectedLSTM" else want, rtol=1e-5)
+    bitwise(new, state._replace(h=y))

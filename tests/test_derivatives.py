@@ -25,7 +25,23 @@ def total(end, y):
     return sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves((end, y)))
 
 
-@pytest.mark.parametrize("cell", [jlstm.LSTM(2, learn_initial_state=True), sketches.LSTMP()], ids=["LSTM", "LSTMP"])
+CELLS = [
+    jlstm.LSTM(2, learn_initial_state=True),
+    sketches.LSTMP(),
+    jlstm.GRU(2),
+    *[
+        pytest.param(cell, marks=pytest.mark.slow)
+        for cell in (
+            jlstm.GRU(2, reset_after=False),
+            jlstm.PeepholeLSTM(2),
+            jlstm.CoupledLSTM(2),
+            jlstm.ProjectedLSTM(3, 2),
+        )
+    ],
+]
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: type(cell).__name__)
 def test_every_mode_of_both_orders(x64, cell):
     """Forward, reverse, and each over each are one number: the finite difference. The Hessian is the ordinary scan's.
 

@@ -233,7 +233,17 @@ SMALL = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("file", sorted(CONFIGS.rglob("*.toml")), ids=lambda file: str(file.relative_to(CONFIGS)))
+def configs() -> list[Any]:
+    """All of them; by default those that CI has the time for: a task of every kind in smoke/, and what has none there."""
+    fast = {"reber", "copy_memory"}
+    return [
+        pytest.param(file, id=str(file.relative_to(CONFIGS)), marks=[] if quick else pytest.mark.slow)
+        for file in sorted(CONFIGS.rglob("*.toml"))
+        for quick in [file.parent != CONFIGS or file.stem in fast]
+    ]
+
+
+@pytest.mark.parametrize("file", configs())
 def test_every_config_runs(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     task = config.load(str(file)).config.task.name
     Path("text.txt").write_text("".join(f"line {i}: the quick brown fox has {i * i} legs\n" for i in range(400)))

@@ -86,7 +86,13 @@ def settings():
     jax.config.update("jax_disable_most_optimizations", fast)
 
 
-@pytest.mark.parametrize("title", [block.title for block in PYTHON])
+SLOW = ("From Python",)  # trains
+
+
+@pytest.mark.parametrize(
+    "title",
+    [pytest.param(b.title, marks=pytest.mark.slow if b.title in SLOW else ()) for b in PYTHON],
+)
 def test_python_block_runs(title: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # where blocks write their files
     (tmp_path / "configs").symlink_to(ROOT / "configs")

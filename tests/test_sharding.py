@@ -45,14 +45,27 @@ def close(got, want):
 
 
 LINEAR = jlstm.MinLSTM(H, learn_initial_state=True)
+GATED = [
+    jlstm.PeepholeLSTM(H, p_init=jlstm.initializers.Normal(0.3)),
+    jlstm.CoupledLSTM(H),
+    jlstm.ProjectedLSTM(H, 4, learn_initial_state=True),
+    jlstm.GRU(H, learn_initial_state=True),
+    jlstm.GRU(H, reset_after=False),
+]
 STATIC = [{"return_sequences": True}, {"reverse": True}, {"checkpoint_every": 4}]
 ROWS = [  # (net, options of unroll, backend); the full product is slow to compile
     pytest.param(net, static, backend, id=f"{name}-{static}-{backend}", marks=[] if fast else [pytest.mark.slow])
     for name, net in (("cell", CELL), ("stack", NET))
     for static in STATIC
     for backend in ("scan", "hoisted")
-    for fast in [(name, backend) == ("cell", "hoisted") and "reverse" not in static]
-] + [pytest.param(LINEAR, static, "associative", id=f"linear-{static}", marks=pytest.mark.slow) for static in STATIC]
+    for fast in [(name, backend) == ("cell", "hoisted") and "return_sequences" in static]
+]
+SLOW = pytest.mark.slow
+ROWS += [pytest.param(LINEAR, static, "associative", id=f"linear-{static}", marks=SLOW) for static in STATIC]
+ROWS += [pytest.param(cell, STATIC[2], "hoisted", id=f"gated-{n}", marks=SLOW) for n, cell in enumerate(GATED)]
+MESH = [(CELL, STATIC[0], "hoisted")]
+MESH += [pytest.param(CELL, *how, marks=SLOW) for how in ((STATIC[0], "scan"), (STATIC[2], "hoisted"))]
+MESH += [pytest.param(cell, STATIC[0], "hoisted", marks=SLOW) for cell in GATED]
 
 
 @pytest.mark.parametrize("net, static, backend", ROWS)
@@ -83,13 +96,11 @@ def by_hidden(leaf):
 
 
 @pytest.mark.parametrize("kind", ["Auto", "Explicit"])
-@pytest.mark.parametrize(
-    "static, backend", [(STATIC[0], "scan"), (STATIC[0], "hoisted"), (STATIC[2], "hoisted")], ids=str
-)
-def test_mesh(kind, static, backend):
+@pytest.mark.parametrize("net, static, backend", MESH, ids=lambda a: a if isinstance(a, str) else type(a).__name__)
+def test_mesh(kind, net, static, backend):
     """Batch and hidden axes over a 2 x 2 mesh: the same numbers, and no weight is gathered."""
-    params, x, options = data()
-    value = jax.value_and_grad(loss(CELL, backend, **static), (0, 1))
+    params, x, options = data(net)
+    value = jax.value_and_grad(loss(net, backend, **static), (0, 1))
     want = value(params, x, options)
     mesh = jax.make_mesh((2, 2), ("b", "h"), axis_types=(getattr(AxisType, kind),) * 2)
 

@@ -125,14 +125,27 @@ def update(
 ) -> tuple[CoupledLSTMState, Array]:
     """The new state and the output h `[*B, H]`; elementwise.
 
-    i, g, o = σ(z_i), φ(z_g), σ(z_o);  c' = (1 - i) c + i g;  h' = o φ(c')
+    i, g = σ(z_i), φ(z_g);  c' = (1 - i) c + i g;  then `read`
     """
+    φ, σ = gates.activation_function(activation), gates.activation_function(gate_activation)
+    i, g = σ(z.i), φ(z.g)
+    new = state._replace(c=(1.0 - i) * state.c + i * g)
+    return read(params, new, z, activation=activation, gate_activation=gate_activation)
+
+
+def read(
+    params: CoupledLSTMParams,
+    state: CoupledLSTMState,
+    z: CoupledLSTMGates,
+    *,
+    activation: Activation = "tanh",
+    gate_activation: Activation = "sigmoid",
+) -> tuple[CoupledLSTMState, Array]:
+    """The state and the output with h made of c: o = σ(z_o);  h = o φ(c)."""
     del params
     φ, σ = gates.activation_function(activation), gates.activation_function(gate_activation)
-    i, g, o = σ(z.i), φ(z.g), σ(z.o)
-    c = (1.0 - i) * state.c + i * g
-    h = (o * φ(c)).astype(state.h.dtype)
-    return CoupledLSTMState(h, c), h
+    h = (σ(z.o) * φ(state.c)).astype(state.h.dtype)
+    return state._replace(h=h), h
 
 
 def step(
@@ -232,3 +245,8 @@ class CoupledLSTM(Cell):
         self, params: CoupledLSTMParams, state: CoupledLSTMState, z: CoupledLSTMGates, noise: Noise | None = None
     ) -> tuple[CoupledLSTMState, Array]:
         return update(params, state, z, activation=self.activation, gate_activation=self.gate_activation)
+
+    def read(
+        self, params: CoupledLSTMParams, state: CoupledLSTMState, z: CoupledLSTMGates, noise: Noise | None = None
+    ) -> tuple[CoupledLSTMState, Array]:
+        return read(params, state, z, activation=self.activation, gate_activation=self.gate_activation)

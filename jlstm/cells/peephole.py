@@ -126,16 +126,30 @@ def update(
 ) -> tuple[PeepholeLSTMState, Array]:
     """The new state and the output h `[*B, H]`; elementwise.
 
-    i, f, g = σ(z_i + p_i c), σ(z_f + p_f c), φ(z_g);  c' = f c + i g;  o = σ(z_o + p_o c');  h' = o φ(c')
+    i, f, g = σ(z_i + p_i c), σ(z_f + p_f c), φ(z_g);  c' = f c + i g;  then `read`
     """
     φ, σ = gates.activation_function(activation), gates.activation_function(gate_activation)
     c = state.c
-    p_i, p_f, p_o = (gates.spread(p, c) for p in gates.ungate(params.p, axis=0))
+    p_i, p_f, _ = (gates.spread(p, c) for p in gates.ungate(params.p, axis=0))
     i, f, g = σ(z.i + p_i * c), σ(z.f + p_f * c), φ(z.g)
-    c = f * c + i * g
-    o = σ(z.o + p_o * c)
-    h = (o * φ(c)).astype(state.h.dtype)
-    return PeepholeLSTMState(h, c), h
+    new = state._replace(c=f * c + i * g)
+    return read(params, new, z, activation=activation, gate_activation=gate_activation)
+
+
+def read(
+    params: PeepholeLSTMParams,
+    state: PeepholeLSTMState,
+    z: PeepholeLSTMGates,
+    *,
+    activation: Activation = "tanh",
+    gate_activation: Activation = "sigmoid",
+) -> tuple[PeepholeLSTMState, Array]:
+    """The state and the output with h made of c: o = σ(z_o + p_o c);  h = o φ(c)."""
+    φ, σ = gates.activation_function(activation), gates.activation_function(gate_activation)
+    c = state.c
+    *_, p_o = (gates.spread(p, c) for p in gates.ungate(params.p, axis=0))
+    h = (σ(z.o + p_o * c) * φ(c)).astype(state.h.dtype)
+    return state._replace(h=h), h
 
 
 def step(
@@ -241,3 +255,8 @@ class PeepholeLSTM(Cell):
         self, params: PeepholeLSTMParams, state: PeepholeLSTMState, z: PeepholeLSTMGates, noise: Noise | None = None
     ) -> tuple[PeepholeLSTMState, Array]:
         return update(params, state, z, activation=self.activation, gate_activation=self.gate_activation)
+
+    def read(
+        self, params: PeepholeLSTMParams, state: PeepholeLSTMState, z: PeepholeLSTMGates, noise: Noise | None = None
+    ) -> tuple[PeepholeLSTMState, Array]:
+        return read(params, state, z, activation=self.activation, gate_activation=self.gate_activation)

@@ -130,14 +130,28 @@ def update(
 ) -> tuple[ProjectedLSTMState, Array]:
     """The new state and the output h `[*B, P]`; V is a matmul.
 
-    i, f, o = σ(z_i), σ(z_f), σ(z_o);  g = φ(z_g);  c' = f c + i g;  h' = V (o φ(c'))
+    i, f, g = σ(z_i), σ(z_f), φ(z_g);  c' = f c + i g;  then `read`
     """
     φ, σ = gates.activation_function(activation), gates.activation_function(gate_activation)
+    i, f, g = σ(z.i), σ(z.f), φ(z.g)
+    new = state._replace(c=f * state.c + i * g)
+    return read(params, new, z, activation=activation, gate_activation=gate_activation)
+
+
+def read(
+    params: ProjectedLSTMParams,
+    state: ProjectedLSTMState,
+    z: ProjectedLSTMGates,
+    *,
+    activation: Activation = "tanh",
+    gate_activation: Activation = "sigmoid",
+) -> tuple[ProjectedLSTMState, Array]:
+    """The state and the output with h made of c: o = σ(z_o);  h = V (o φ(c))."""
+    φ, σ = gates.activation_function(activation), gates.activation_function(gate_activation)
     compute = state.h.dtype
-    i, f, g, o = σ(z.i), σ(z.f), φ(z.g), σ(z.o)
-    c = f * state.c + i * g
-    h = gates.product((o * φ(c)).astype(compute), params.w_hr.astype(compute)).astype(compute)
-    return ProjectedLSTMState(h, c), h
+    m = (σ(z.o) * φ(state.c)).astype(compute)
+    h = gates.product(m, params.w_hr.astype(compute)).astype(compute)
+    return state._replace(h=h), h
 
 
 def step(
@@ -245,3 +259,8 @@ class ProjectedLSTM(Cell):
         self, params: ProjectedLSTMParams, state: ProjectedLSTMState, z: ProjectedLSTMGates, noise: Noise | None = None
     ) -> tuple[ProjectedLSTMState, Array]:
         return update(params, state, z, activation=self.activation, gate_activation=self.gate_activation)
+
+    def read(
+        self, params: ProjectedLSTMParams, state: ProjectedLSTMState, z: ProjectedLSTMGates, noise: Noise | None = None
+    ) -> tuple[ProjectedLSTMState, Array]:
+        return read(params, state, z, activation=self.activation, gate_activation=self.gate_activation)
