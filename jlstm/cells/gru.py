@@ -80,7 +80,8 @@ def init(
     G, rows = len(WEIGHTS), len(GRUGates._fields) if reset_after else len(WEIGHTS)
 
     def constant(key: Key, shape: Shape, dtype: Any) -> Array:
-        return jnp.zeros(shape, dtype).at[WEIGHTS.index("z")].set(update_bias)
+        value = checks.number("init", "update_bias", update_bias)
+        return jnp.zeros(shape, dtype).at[WEIGHTS.index("z")].set(value)
 
     bias = update_bias if callable(update_bias) else constant
     k_ih, k_hh, k_b = jax.random.split(key, 3)

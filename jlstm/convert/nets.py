@@ -81,11 +81,8 @@ def split(
         case Stack(layers=layers), tuple() if depth and len(layers) == len(params):
             kept = [(net, p) for net, p in zip(layers, params, strict=True) if not isinstance(net, Dropout)]
             return [layer for net, p in kept for layer in split(where, net, p, allowed=allowed, merges=merges)]
-    can = (
-        "an "
-        + " or ".join(cell.__name__ for cell in allowed)
-        + (", a Bidirectional of two with merge " + " or ".join(merges) if merges else "")
-    )
+    can = "an " + " or ".join(cell.__name__ for cell in allowed)
+    can += ", a Bidirectional of two with merge " + " or ".join(merges) if merges else ""
     can += ", or a Stack of these and Dropout" if depth else ""
     got = show(net) if type(net) not in allowed else f"parameters {type(params).__name__}"
     if isinstance(net, Bidirectional):
