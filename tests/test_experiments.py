@@ -234,7 +234,7 @@ SMALL = {
 
 
 def configs() -> list[Any]:
-    """All of them; by default those that CI has the time for: a task of every kind in smoke/, and what has none there."""
+    """All; without `--slow` those of smoke/, and of two tasks that have none there."""
     fast = {"reber", "copy_memory"}
     return [
         pytest.param(file, id=str(file.relative_to(CONFIGS)), marks=[] if quick else pytest.mark.slow)

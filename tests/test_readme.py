@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import jax
 import pytest
 
+import jlstm
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -140,3 +142,17 @@ def test_named_overrides_are_config_keys() -> None:
 
 def test_no_number_is_missing() -> None:
     assert "<!--" not in README
+
+
+def test_the_table_of_cells_counts_parameters() -> None:
+    sizes = {"D": 3, "H": 8, "P": 2, "N": 2, "S": 4}
+    options = {"ProjectedLSTM": {"projected_size": 2}, "SLSTM": {"heads": 2}, "OriginalLSTM": {"block_size": 4}}
+    rows = re.findall(r"^\| `(\w+)` \|.*\| ([^|]*\(D \+[^|]*) \|$", README, re.MULTILINE)
+    assert len(rows) == 9
+    for name, formula in rows:
+        first, _, other = formula.partition("; without `reset_after` ")
+        for text, more in ((first, {}), *(((other, {"reset_after": False}),) if other else ())):
+            product = re.sub(r"(?<=[0-9A-Z)])(?=[A-Z(])", "*", text)
+            cell = getattr(jlstm, name)(8, **options.get(name, {}), **more)
+            params = jax.eval_shape(functools.partial(cell.init, input_size=3), jax.random.key(0))
+            assert eval(product, sizes) == sum(leaf.size for leaf in jax.tree.leaves(params)), (name, product)
