@@ -160,7 +160,7 @@ def read(params: OriginalLSTMParams, state: OriginalLSTMState, z: OriginalLSTMGa
 
 def _gated(gate: Array, cells: Array) -> Array:
     """σ(gate) `[*B, M]`, one a block, times cells `[*B, H]`."""
-    blocks = cells.reshape(*gate.shape, -1)
+    blocks = cells.reshape(*gate.shape, cells.shape[-1] // gate.shape[-1])
     return (jnp.expand_dims(jax.nn.sigmoid(gate), -1) * blocks).reshape(cells.shape)
 
 

@@ -124,10 +124,10 @@ def project(params: SLSTMParams, x: Array, *, compute_dtype: Any = None) -> SLST
 
 def recur(params: SLSTMParams, state: SLSTMState) -> SLSTMGates:
     """R h + b by gate, `[*B, H]` each: every head sees its own h alone."""
-    N = params.w_hh.shape[1]
+    K, N = params.w_hh.shape[:2]
 
     def split(a: Array) -> Array:
-        return a.reshape(*a.shape[:-1], N, -1)
+        return a.reshape(*a.shape[:-1], N, K)
 
     b = None if params.b is None else split(params.b)
     by_head = jax.vmap(gates.recur, in_axes=(-2, 1, -2), out_axes=-2)
