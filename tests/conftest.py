@@ -48,13 +48,18 @@ def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiled_once: None) -> Iterator[None]:
-    """Runs are kept under the working directory. Their nets are small: they compile longer than they run."""
-    monkeypatch.chdir(tmp_path)
+def compile_fast() -> Iterator[None]:
+    """For nets that are small: they compile longer than they run."""
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiled_once: None, compile_fast: None) -> None:
+    """Runs are kept under the working directory."""
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ import jlstm
 from experiments.benchmark import linear
 from jlstm import kernels
 
+pytestmark = pytest.mark.usefixtures("compile_fast")
+
 BOTH = ("hoisted", "associative")
 NET = jlstm.MinLSTM(cases.H, learn_initial_state=True)
 MIXED = jlstm.Stack((NET, jlstm.Dropout(0.4), jlstm.Bidirectional(jlstm.MinLSTM(3)), jlstm.Dense(2)))
@@ -126,6 +128,7 @@ def test_what_the_gradient_keeps():
     assert set(leading) == {8 * T, D}  # D: the weights
 
 
+@pytest.mark.slow
 def test_the_race_is_between_equals():
     runs = {name: call() for name, call in linear.calls(2, 5, 3, 4).items()}
     for kind in ("forward", "both"):

@@ -15,6 +15,8 @@ import jlstm
 from jlstm.initializers import Chrono, Constant, ForgetBias
 from jlstm.layers import BidirectionalParams, BidirectionalState
 
+pytestmark = pytest.mark.usefixtures("compile_fast")
+
 P = 2
 LENGTHS = np.array([0, 3, 7, 5], np.int32)
 close = dict(rtol=1e-5, atol=1e-5)

@@ -19,6 +19,8 @@ from test_programs import dots_in_loops
 
 import jlstm
 
+pytestmark = pytest.mark.usefixtures("compile_fast")
+
 H = cases.H
 # With the number of products that a step has with the state.
 CELLS = [

@@ -234,12 +234,10 @@ SMALL = {
 
 
 def configs() -> list[Any]:
-    """All; without `--slow` those of smoke/, and of two tasks that have none there."""
-    fast = {"reber", "copy_memory"}
+    """All; without `--slow` those of smoke/."""
     return [
-        pytest.param(file, id=str(file.relative_to(CONFIGS)), marks=[] if quick else pytest.mark.slow)
+        pytest.param(file, id=str(file.relative_to(CONFIGS)), marks=pytest.mark.slow if file.parent == CONFIGS else ())
         for file in sorted(CONFIGS.rglob("*.toml"))
-        for quick in [file.parent != CONFIGS or file.stem in fast]
     ]
 
 

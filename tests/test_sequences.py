@@ -12,6 +12,8 @@ from small import equal
 import jlstm
 from jlstm.cells import lstm
 
+pytestmark = pytest.mark.usefixtures("compile_fast")
+
 B, T = 4, 7
 
 

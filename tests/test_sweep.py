@@ -114,22 +114,22 @@ def test_state_is_frozen_before_the_bad_step() -> None:
 
 
 def test_single_runs_end_in_the_table_of_a_sweep(capsys: pytest.CaptureFixture[str]) -> None:
-    sizes = ["sweep.model.hidden_size=[4, 16]"]
-    assert main([ADDING, *TINY, *sizes, "sweep.seeds=2", "run.dir=sweep"]) == 0
-    for size in (4, 16):
+    rates = ["sweep.train.learning_rate=[1e-2, 1e-3]"]
+    assert main([ADDING, *TINY, *rates, "sweep.seeds=2", "run.dir=sweep"]) == 0
+    for rate in ("1e-2", "1e-3"):
         for seed in (0, 1):
-            argv = [*TINY, f"model.hidden_size={size}", f"train.seed={seed}", f"run.dir=single/{size}-{seed}"]
+            argv = [*TINY, f"train.learning_rate={rate}", f"train.seed={seed}", f"run.dir=single/{rate}-{seed}"]
             assert main([ADDING, *argv]) == 0
     capsys.readouterr()
     assert table.main(["single"]) == 0
     shown = capsys.readouterr().out
     one, other = (table.groups(table.rows([Path(name)])) for name in ("sweep", "single"))
-    assert [(g["model.hidden_size"], g["runs"]) for g in one] == [(4, 2), (16, 2)]
+    assert [(g["train.learning_rate"], g["runs"]) for g in one] == [(1e-3, 2), (1e-2, 2)]
     for a, b in zip(one, other, strict=True):
         assert a == {**b, **{k: pytest.approx(b[k], rel=1e-5) for k in ("mean", "std", "min", "max")}}
-    assert f"{one[0]['mean']:.5g}" in shown and "hidden_size" in shown
+    assert f"{one[0]['mean']:.5g}" in shown and "learning_rate" in shown
     values = [line["value"] for line in lines("single/table.jsonl")]
-    assert one[0]["mean"] == pytest.approx(np.mean(values[2:]), rel=1e-5)  # "16-0" < "4-0"
+    assert one[0]["mean"] == pytest.approx(np.mean(values[2:]), rel=1e-5)  # "1e-2-0" < "1e-3-0"
     assert one[0]["std"] == pytest.approx(np.std(values[2:], ddof=1), rel=1e-3)
     assert table.main(["nothing"]) == 2
     assert capsys.readouterr().err == "nothing: expected run directories, found no run.json there.\n"

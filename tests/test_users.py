@@ -10,13 +10,7 @@ import pytest
 import jlstm
 from tests import test_readme
 
-
-@pytest.fixture(autouse=True)
-def compile_fast():
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+pytestmark = pytest.mark.usefixtures("compile_fast")
 
 
 def torch_lstm(weights: dict[str, np.ndarray], x: np.ndarray, suffix: str) -> np.ndarray:

@@ -23,12 +23,7 @@ D, H, T = 3, 4, 7
 KEY = jax.random.key(3)
 
 
-@pytest.fixture(autouse=True)
-def compile_fast():
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+pytestmark = pytest.mark.usefixtures("compile_fast")
 
 
 def everything(cell: Any) -> Any:
