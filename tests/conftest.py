@@ -12,6 +12,8 @@ import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
+from experiments import pictures
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
@@ -60,6 +62,12 @@ def compile_fast() -> Iterator[None]:
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiled_once: None, compile_fast: None) -> None:
     """Runs are kept under the working directory."""
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing is most of what a run of six steps costs, and has tests of its own."""
+    monkeypatch.setattr(pictures, "draw", lambda *args, **options: pictures.Drawn((), ()))
 
 
 @pytest.fixture

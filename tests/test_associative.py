@@ -81,7 +81,8 @@ def test_forward_mode_and_vmap(x64):
     equal((jnp.sum(each[0]), each[1]), (value, gradient))
 
 
-@pytest.mark.parametrize("reverse", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("reverse", [False, True])
 def test_long_sequences_agree(reverse):
     """T = 4,096 in float32, episodes and holes: 1e-5 in values; gradients, sums of 4,096 terms, 1e-5 of the largest."""
     rng = np.random.default_rng(0)

@@ -100,6 +100,7 @@ def test_overwrite_leaves_a_directory_that_holds_no_run(capsys: pytest.CaptureFi
     assert line == "mine/learning_curve.png: expected a directory, got a file. Type run.dir=runs/another."
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_an_interrupted_run_resumes_to_the_numbers_of_an_uninterrupted_one(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,6 +150,7 @@ def test_a_full_disk_is_one_line(
     assert main([ADDING, *TINY, "checkpoint.every=2", "run.dir=r", "--resume"]) == 0
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_loss_that_is_no_number_stops_the_run(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,10 +236,12 @@ SMALL = {
 
 
 def configs() -> list[Any]:
-    """All; without `--slow` those of smoke/."""
+    """All; without `--slow` two of smoke/."""
+    fast = ("adding", "char_lm")
     return [
-        pytest.param(file, id=str(file.relative_to(CONFIGS)), marks=pytest.mark.slow if file.parent == CONFIGS else ())
+        pytest.param(file, id=str(file.relative_to(CONFIGS)), marks=() if quick else pytest.mark.slow)
         for file in sorted(CONFIGS.rglob("*.toml"))
+        for quick in [file.parent != CONFIGS and file.stem in fast]
     ]
 
 

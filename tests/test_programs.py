@@ -127,7 +127,9 @@ def test_bfloat16():
         assert np.linalg.norm(a - b) <= 2e-2 * np.linalg.norm(b)
 
 
-@pytest.mark.parametrize("wide", ["float32", "bfloat16", "float16", "float64"])
+@pytest.mark.parametrize(
+    "wide", ["float32", "bfloat16", *(pytest.param(wide, marks=pytest.mark.slow) for wide in ("float16", "float64"))]
+)
 def test_dtypes(x64, wide):
     """Any mix of input, state and parameter dtypes: h and outputs in `result_type(x, params)`, c at least float32.
 

@@ -54,11 +54,10 @@ GATED = [
 ]
 STATIC = [{"return_sequences": True}, {"reverse": True}, {"checkpoint_every": 4}]
 ROWS = [  # (net, options of unroll, backend); the full product is slow to compile
-    pytest.param(net, static, backend, id=f"{name}-{static}-{backend}", marks=[] if fast else [pytest.mark.slow])
+    pytest.param(net, static, backend, id=f"{name}-{static}-{backend}", marks=pytest.mark.slow)
     for name, net in (("cell", CELL), ("stack", NET))
     for static in STATIC
     for backend in ("scan", "hoisted")
-    for fast in [(name, backend) == ("cell", "hoisted") and "return_sequences" in static]
 ]
 SLOW = pytest.mark.slow
 ROWS += [pytest.param(LINEAR, static, "associative", id=f"linear-{static}", marks=SLOW) for static in STATIC]

@@ -18,7 +18,7 @@ from experiments.run import main
 from experiments.tasks.adding import AddingTask
 from experiments.train import NEVER, make_train, members
 
-pytestmark = pytest.mark.usefixtures("elsewhere")
+pytestmark = pytest.mark.usefixtures("elsewhere", "no_pictures")
 
 
 def test_what_is_a_number_is_a_member_and_what_is_a_shape_is_a_program() -> None:

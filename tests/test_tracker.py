@@ -51,7 +51,7 @@ class Mine:
 
 
 @pytest.fixture(autouse=True)
-def mine(elsewhere: None, monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+def mine(elsewhere: None, no_pictures: None, monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     """The module `mine`, with a tracker and half a one."""
     module: Any = types.ModuleType("mine")
     module.Mine, module.Half = Mine, type("Half", (), {"begin": Mine.begin, "log": Mine.log})
