@@ -185,6 +185,7 @@ def test_a_second_call_that_compiles_is_counted() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_files_parse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("length.png", "benchmark.json"):
         (tmp_path / name).write_text("of an earlier run")

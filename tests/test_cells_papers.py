@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 import oracle_papers
 import pytest
-import torch
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 from small import RAGGED, B, D, T, bitwise, equal, inputs, value
@@ -105,6 +104,7 @@ def test_mesh(net, _, kind):
 
 def test_layer_norm_is_torchs():
     """Its `layer_norm`, over both axes `[4, H]`; float32, random weights, values and gradients."""
+    torch = pytest.importorskip("torch", exc_type=ImportError)
     net = jlstm.LayerNormLSTM(H, epsilon=1e-3)
     params, x = random(net), inputs(net, "float32")
     weights = np.random.default_rng(1).normal(size=(B, T, H)).astype("float32")

@@ -15,6 +15,8 @@ from test_programs import dots_in_loops, scans
 import jlstm
 from jlstm.initializers import Normal
 
+pytestmark = pytest.mark.usefixtures("compile_fast")
+
 # ---- what is compiled
 
 # The matmuls of one step: one for each recurrent weight.

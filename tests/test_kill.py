@@ -37,7 +37,7 @@ class Process:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "experiments.run", *RUN, f"run.dir={directory}", *more, "--resume"],
                 cwd=root,
-                env={**os.environ, "PYTHONPATH": str(root), "XLA_FLAGS": "", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
+                env={**os.environ, "PYTHONPATH": str(root), "XLA_FLAGS": ""},
                 stdout=log,
                 stderr=log,
             )

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from peers import Arrays, Case, Run, arrays, keras, linen, nnx, ours, torch
 
+pytestmark = pytest.mark.usefixtures("compile_fast")
+
 CASES = [
     Case("keras", "forward", None, False, True),
     Case("keras", "forward", "mask", True, False),

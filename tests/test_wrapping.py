@@ -76,6 +76,7 @@ def test_every_level_draws_its_own():
             assert abs(np.mean(a == b) - 0.5) < 5 * np.sqrt(0.25 / a.size)
 
 
+@pytest.mark.slow
 def test_derivatives_of_both_orders(x64):
     """Forward over reverse, under a vmap over keys: what the ordinary scan gives."""
     net = everything(Grouped())

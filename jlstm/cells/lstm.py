@@ -75,20 +75,16 @@ def init(
     (3, 4, 5)
     """
     checks.key("init", key)
-    param_dtype = checks.float_dtype("init", "param_dtype", param_dtype)
+    dtype = checks.float_dtype("init", "param_dtype", param_dtype)
     D, G, H = checks.size("init", "input_size", input_size), len(GATES), checks.size("init", "hidden_size", hidden_size)
     bias = forget_bias if callable(forget_bias) else initializers.ForgetBias(forget_bias)
     k_ih, k_hh, k_b = jax.random.split(key, 3)
-
-    def draw(name: str, initializer: Initializer, key: Key, shape: Shape) -> Array:
-        return checks.drawn("init", name, initializer(key, shape, param_dtype), shape, param_dtype)
-
     return LSTMParams(
-        w_ih=draw("w_ih_init", w_ih_init, k_ih, (D, G, H)),
-        w_hh=draw("w_hh_init", w_hh_init, k_hh, (H, G, H)),
-        b=draw("forget_bias", bias, k_b, (G, H)) if use_bias else None,
-        h0=jnp.zeros(H, param_dtype) if learn_initial_state else None,
-        c0=jnp.zeros(H, param_dtype) if learn_initial_state else None,
+        w_ih=gates.draw("w_ih_init", w_ih_init, k_ih, (D, G, H), dtype),
+        w_hh=gates.draw("w_hh_init", w_hh_init, k_hh, (H, G, H), dtype),
+        b=gates.draw("forget_bias", bias, k_b, (G, H), dtype) if use_bias else None,
+        h0=jnp.zeros(H, dtype) if learn_initial_state else None,
+        c0=jnp.zeros(H, dtype) if learn_initial_state else None,
     )
 
 
@@ -97,13 +93,8 @@ def initial_state(params: LSTMParams, batch_shape: Shape = (), *, compute_dtype:
     checks.instance("initial_state", "params", params, LSTMParams)
     batch_shape = checks.batch_shape("initial_state", batch_shape)
     compute, wide = gates.compute_dtypes(compute_dtype, *params)
-    shape = (*batch_shape, params.w_hh.shape[0])
-
-    def start(value: Array | None, dtype: Any) -> Array:
-        value = jnp.zeros(shape[-1:], dtype) if value is None else value.astype(dtype)
-        return jnp.broadcast_to(value, shape)
-
-    return LSTMState(h=start(params.h0, compute), c=start(params.c0, wide))
+    H = params.w_hh.shape[0]
+    return LSTMState(h=gates.start(params.h0, H, batch_shape, compute), c=gates.start(params.c0, H, batch_shape, wide))
 
 
 def project(params: LSTMParams, x: Array, *, compute_dtype: Any = None) -> LSTMGates:
@@ -224,21 +215,7 @@ class LSTM(Cell):
     state_groups: ClassVar[tuple[tuple[str, ...], ...]] = (("h",), ("c",))
 
     def __post_init__(self) -> None:
-        names = tuple(gates.ACTIVATIONS)
-        checks.fields(
-            self,
-            hidden_size=checks.size,
-            forget_bias=checks.number_or_callable,
-            use_bias=checks.boolean,
-            activation=checks.choice_or_callable(names, gates.activation_name),
-            gate_activation=checks.choice_or_callable(names, gates.activation_name),
-            w_ih_init=checks.function,
-            w_hh_init=checks.function,
-            learn_initial_state=checks.boolean,
-            param_dtype=checks.float_dtype,
-            compute_dtype=checks.float_dtype_or_none,
-        )
-        checks.name_dtypes(self)
+        gates.check_fields(self)
 
     def init(self, key: Key, input_size: int) -> LSTMParams:
         checks.enabled("LSTM", self)
