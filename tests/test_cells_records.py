@@ -39,8 +39,9 @@ def test_no_weight_gradient_in_the_loop(name: str) -> None:
         f = jax.grad(value(cell, backend, return_sequences=True))
         dots[backend] = dots_in_loops(jax.jit(f).lower(params, x, None).as_text())
         loops = list(scans(jax.make_jaxpr(f)(params, x, None).jaxpr))
-        carries = [eqn.invars[eqn.params["num_consts"] :][: eqn.params["num_carry"]] for eqn in loops]
-        carried[backend] = {v.aval.shape for carry in carries for v in carry}
+        # What a scan gives is its carry, as one step gives it, or stacked over time.
+        given = [pair for eqn in loops for pair in zip(eqn.params["jaxpr"].jaxpr.outvars, eqn.outvars, strict=True)]
+        carried[backend] = {one.aval.shape for one, all_steps in given if one.aval.shape == all_steps.aval.shape}
     weights = {getattr(params, name).shape for name in cell.recurrent_params}
     states = {leaf.shape for leaf in cell.initial_state(params, (B,))}
     assert dots["hoisted"] == 2 * recurrent < dots["scan"], dots
