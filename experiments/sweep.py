@@ -57,18 +57,12 @@ def settings(config: Config) -> list[Setting]:
     return [Setting(replaced(base, point), point, members) for point in _product(static)]
 
 
-def of_member(config: Config, member: Mapping[str, Any]) -> Config:
-    """The config of one member as a run of its own."""
-    return replaced(_without(config, swept(config), seeds=1), member)
-
-
-def _without(config: Config, names: Iterable[str], **changed: Any) -> Config:
+def _without(config: Config, names: Iterable[str]) -> Config:
     """The config that does not sweep these keys."""
     tables = config.model_dump()
     for name in names:
         table, key = name.split(".")
         del tables["sweep"][table][key]
-    tables["sweep"] |= changed
     return Config.model_validate(tables)
 
 
