@@ -46,6 +46,16 @@ class Process:
         file = self.directory / "metrics.jsonl"
         return file.read_text().count("\n") if file.exists() else 0
 
+    def checkpoints(self) -> list[int]:
+        """The steps of those that are written whole (another name stands over one that is being written)."""
+        found = (self.directory / "checkpoints").glob("*")
+        return sorted(int(path.name) for path in found if path.name.isdecimal())
+
+    def wait_for_checkpoints(self, count: int) -> None:
+        """They are written beside the steps: lines of metrics say nothing of how far they are."""
+        while self.process.poll() is None and len(self.checkpoints()) < count:
+            time.sleep(0.002)
+
     def wait_for(self, lines: int) -> None:
         """Until metrics.jsonl has so many lines more, or the process ends."""
         before = self.metrics()
@@ -99,13 +109,14 @@ def test_a_sweep_that_is_killed_and_asked_to_stop_ends_like_one_that_was_not(
     """SIGKILL, the newest checkpoint damaged besides; then SIGUSR1. And while it runs, nobody else may."""
     path = tmp_path / "parts"
     first = Process(path, *SWEEP)
-    first.wait_for(lines=16)
+    first.wait_for(lines=1)
     for option in ("--resume", "--overwrite"):
         assert main([*RUN, *SWEEP, f"run.dir={path}", option]) == 2
         assert f"process {first.process.pid} is running it" in capsys.readouterr().err
-    assert first.end(signal.SIGKILL) == -signal.SIGKILL
+    first.wait_for_checkpoints(2)
+    assert first.end(signal.SIGKILL) == -signal.SIGKILL, first.log.read_text()
     assert json.loads((path / "run.json").read_text())["status"] == "running"
-    newest = max(int(p.name) for p in (path / "checkpoints").iterdir() if p.name.isdecimal())
+    newest = first.checkpoints()[-1]
     for file in (path / "checkpoints" / str(newest)).rglob("*"):
         if file.is_file():
             file.write_bytes(file.read_bytes()[:40])
