@@ -258,26 +258,36 @@ OPTIONS: dict[str, tuple[Any, ...]] = dict(
 def sample(factors: dict[str, tuple[Any, ...]], strength: int = 2) -> list[dict[str, Any]]:
     """Few choices of all factors, in which every combination of any `strength` of them occurs; the same at each run.
 
-    A greedy covering array: of some random choices around a combination not yet seen, the one that sees most.
+    A greedy covering array: around a combination not yet seen, the other factors in some random orders, each with the
+    value that sees most beside those before it; of these choices the one that sees most.
     """
     names, rng = list(factors), random.Random(0)
     missing = {
-        tuple(zip(group, values, strict=True)): None
+        frozenset(zip(group, values, strict=True))
         for group in itertools.combinations(names, strength)
         for values in itertools.product(*(factors[name] for name in group))
     }
+    order = sorted(missing, key=lambda c: sorted(map(repr, c)))  # a set's own differs from run to run
     chosen: list[dict[str, Any]] = []
-    while missing:
-        seed = dict(next(iter(missing)))
-        candidates = [{name: rng.choice(factors[name]) for name in names} | seed for _ in range(40)]
-        seen = [
-            [combination for combination in itertools.combinations(c.items(), strength) if combination in missing]
-            for c in candidates
-        ]
-        best = max(range(len(candidates)), key=lambda n: len(seen[n]))
-        for combination in seen[best]:
-            del missing[combination]
-        chosen.append(candidates[best])
+
+    def seen(choice: dict[str, Any], name: str, value: Any) -> int:
+        others = itertools.combinations(choice.items(), strength - 1)
+        return sum(frozenset((*other, (name, value))) in missing for other in others)
+
+    for first in order:
+        if first not in missing:
+            continue
+        candidates = []
+        for _ in range(10):
+            choice = dict(first)
+            for name in rng.sample([name for name in names if name not in choice], len(names) - strength):
+                values = rng.sample(factors[name], len(factors[name]))
+                choice[name] = max(values, key=lambda value, name=name: seen(choice, name, value))
+            found = missing.intersection(map(frozenset, itertools.combinations(choice.items(), strength)))
+            candidates.append((found, choice))
+        found, best = max(candidates, key=lambda candidate: len(candidate[0]))
+        missing -= found
+        chosen.append({name: best[name] for name in names})
     return chosen
 
 
