@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from experiments import sweep
-from experiments.schema import WITHOUT_FORGET_GATE, Config, Model
+from experiments.schema import WITHOUT_FORGET_GATE, WRAPPERS, Config, Model
 from experiments.task_schema import TASKS
 
 # pydantic's words -> a line that reads on from "expected".
@@ -88,6 +88,13 @@ def _contradictions(config: Config) -> list[str]:
             f"model.forget_bias: expected nothing for {model.cell}, which has no forget gate, "
             f"got {_show(model.forget_bias)}. Type model.forget_bias={_show(plain.forget_bias)}."
         )
+    if model.wrappers and not found:
+        from experiments.model import build_cell  # here, for it imports jax, which takes a second
+
+        try:
+            build_cell(model, memory=2)
+        except ValueError as error:
+            found.append(f"model.wrappers: {error}")
     return found
 
 
@@ -178,6 +185,9 @@ def _explain(
         location = tuple(place[:2])
         where = origins.get((place[0], place[1]) if place[1:] else (place[0], ""), path)
         name = ".".join(location)
+        if location == ("model", "wrappers") and place[2:]:
+            lines.append(f"{where}: {_explain_wrapper(item, tables['model']['wrappers'])}")
+            continue
         if item["type"] == "extra_forbidden":
             lines.append(f"{where}: {name}: unknown {'key' if location[1:] else 'table'}. {_suggest(location, tables)}")
         elif item["type"] in ("union_tag_invalid", "union_tag_not_found", "missing"):
@@ -187,9 +197,7 @@ def _explain(
             got = "nothing" if came is None else _show(came)
             lines.append(f"{where}: task.name: expected {_any_of(TASKS)}, got {got}. Type task.name={hint[0]}.")
         else:
-            message = item["msg"].removeprefix("Input should be ")
-            for theirs, ours in PLAINER:
-                message = message.replace(theirs, ours)
+            message = _plain(item["msg"])
             if item["type"] in ("model_type", "model_attributes_type"):
                 message = f"a table [{name}]"
             wanted.setdefault((where, *location), []).append(message)
@@ -200,6 +208,33 @@ def _explain(
     return [_write_wanted(line.split("\0"), wanted, tables) if "\0" in line else line for line in lines]
 
 
+def _explain_wrapper(item: Any, wrappers: list[Any]) -> str:
+    """What is wrong with one of model.wrappers: ("model", "wrappers", its number, its name, key)."""
+    number, (key, *_) = item["loc"][2], (*item["loc"][4:], "name")
+    came, at = wrappers[number], f"model.wrappers[{number}]"
+    if not isinstance(came, dict):
+        return f"{at}: expected a table, got {_show(came)}. Type for example {_show(WRAPPERS['Zoneout'])}."
+    got = _show(came[key]) if key in came else "nothing"
+    if key == "name":
+        near = difflib.get_close_matches(str(came.get("name")), WRAPPERS, n=1) or ["Zoneout"]
+        return f"{at}.name: expected {_any_of(WRAPPERS)}, got {got}. Type for example {_show(WRAPPERS[near[0]])}."
+    example = WRAPPERS[came["name"]]
+    if item["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(key, example, n=1)
+        hint = f"Did you mean {near[0]}?" if near else f"{came['name']} has {', '.join(list(example)[1:])}."
+        return f"{at}.{key}: unknown key. {hint}"
+    expected = "a value" if item["type"] == "missing" else _plain(item["msg"])
+    return f"{at}.{key}: expected {expected}, got {got}. Type for example {_show(example)}."
+
+
+def _plain(message: str) -> str:
+    """pydantic's message as what was expected."""
+    message = message.removeprefix("Input should be ")
+    for theirs, ours in PLAINER:
+        message = message.replace(theirs, ours)
+    return message
+
+
 def _write_wanted(entry: list[str], wanted: dict[tuple[str, ...], list[str]], tables: dict[str, Any]) -> str:
     where, *location = entry
     name, expected = ".".join(location), " or ".join(wanted[tuple(entry)])
@@ -207,6 +242,7 @@ def _write_wanted(entry: list[str], wanted: dict[tuple[str, ...], list[str]], ta
         return f"{where}: {name}: expected {expected}, got {_show(tables[name])}. Write [{name}] on a line of its own."
     came = tables[location[0]][location[1]]
     default = _fields(location[0], tables)[location[1]].default
+    default = [WRAPPERS["Zoneout"]] if name == "model.wrappers" else default
     return f"{where}: {name}: expected {expected}, got {_show(came)}. Type for example {name}={_show(default)}."
 
 
@@ -243,4 +279,8 @@ def _any_of(names: Iterable[str]) -> str:
 
 def _show(value: Any) -> str:
     """A value as it is typed in TOML."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}={_show(of)}" for key, of in value.items()) + "}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_show, value))}]"
     return json.dumps(value, ensure_ascii=False, default=str)

@@ -25,7 +25,7 @@ import numpy as np
 import jlstm
 from experiments import device
 from experiments.config import Request, UsageError
-from experiments.schema import NO_NUMBERS, Config
+from experiments.schema import NO_NUMBERS, PLAIN_MODEL, Config
 from experiments.sweep import Setting
 
 ROOT = Path("runs")
@@ -108,6 +108,7 @@ class RunDirectory:
     def _difference(self) -> str:
         """What the config there says otherwise, the first two keys of it."""
         there, here = self.record["config"], self.config.model_dump()
+        there = there | {"model": PLAIN_MODEL | there.get("model", {})}
         found = [
             f"{table}.{key}: {there.get(table, {}).get(key)!r} there, {here.get(table, {}).get(key)!r} here"
             for table in sorted({*there, *here} - {*NO_NUMBERS})

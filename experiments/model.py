@@ -9,7 +9,16 @@ from experiments.schema import WITHOUT_FORGET_GATE, Model
 
 
 def build(model: Model, *, outputs: int, memory: int, embed: jlstm.Embed | None = None) -> jlstm.Stack:
-    """Embed (if any), `layers` times the cell and its dropout, and `Dense(outputs)`.
+    """Embed (if any), `layers` times the cell and its dropout, and `Dense(outputs)`; memory: see `build_cell`."""
+    cell = build_cell(model, memory=memory)
+    layer = (jlstm.Bidirectional(cell) if model.bidirectional else cell,)
+    if model.dropout:
+        layer = (*layer, jlstm.Dropout(model.dropout))
+    return jlstm.Stack((*((embed,) if embed else ()), *layer * model.layers, jlstm.Dense(outputs)))
+
+
+def build_cell(model: Model, *, memory: int) -> jlstm.Cell:
+    """The cell inside of its wrappers; ValueError where one of these does not fit what is inside of it.
 
     memory: the time span, in steps, that chrono initialisation aims at.
     """
@@ -18,7 +27,6 @@ def build(model: Model, *, outputs: int, memory: int, embed: jlstm.Embed | None 
         chrono = model.forget_bias == "chrono"
         options["forget_bias"] = jlstm.initializers.Chrono(memory) if chrono else model.forget_bias
     cell = getattr(jlstm, model.cell)(model.hidden_size, **options)
-    layer = (jlstm.Bidirectional(cell) if model.bidirectional else cell,)
-    if model.dropout:
-        layer = (*layer, jlstm.Dropout(model.dropout))
-    return jlstm.Stack((*((embed,) if embed else ()), *layer * model.layers, jlstm.Dense(outputs)))
+    for wrapper in model.wrappers:
+        cell = getattr(jlstm, wrapper.name)(cell, **wrapper.model_dump(exclude={"name"}))
+    return cell

@@ -40,7 +40,8 @@ def write(directory: RunDirectory, setting: Setting, task: Task, outcome: Outcom
     if (text := findings[best].text) is not None:
         (path / "sample.txt").write_text(text, encoding="utf-8")
     config = setting.config
-    what = f"{name}, {config.model.cell} {config.model.hidden_size}"
+    wrapped = "".join(f" in {wrapper.name}" for wrapper in config.model.wrappers)
+    what = f"{name}, {config.model.cell} {config.model.hidden_size}{wrapped}"
     drawn = pictures.draw(
         path,
         task,

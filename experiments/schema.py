@@ -3,18 +3,62 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 import tomli_w
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from experiments.task_schema import Table, Task
 
+Rate: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Zoneout(Table):
+    """Units that keep their old value, drawn at every step: `h_rate` of h, `c_rate` of the memory beside it."""
+
+    name: Literal["Zoneout"]
+    h_rate: Rate = 0.0
+    c_rate: Rate = 0.0
+
+
+class DropConnect(Table):
+    """Recurrent weights that are 0, drawn for every sequence."""
+
+    name: Literal["DropConnect"]
+    rate: Rate
+
+
+class VariationalDropout(Table):
+    """Features of x and units of h that are 0, drawn for every sequence."""
+
+    name: Literal["VariationalDropout"]
+    input_rate: Rate = 0.0
+    recurrent_rate: Rate = 0.0
+
+
+class ClipState(Table):
+    """The memory, or what goes into the gates, kept within ±`limit`."""
+
+    name: Literal["ClipState"]
+    limit: PositiveFloat
+    what: Literal["state", "gates"] = "state"
+
+
+Wrapper: TypeAlias = Zoneout | DropConnect | VariationalDropout | ClipState
+# Every wrapper by name, with all its keys: what an error shows to type.
+WRAPPERS: dict[str, dict[str, Any]] = {
+    "Zoneout": {"name": "Zoneout", "h_rate": 0.05, "c_rate": 0.2},
+    "DropConnect": {"name": "DropConnect", "rate": 0.5},
+    "VariationalDropout": {"name": "VariationalDropout", "input_rate": 0.2, "recurrent_rate": 0.2},
+    "ClipState": {"name": "ClipState", "limit": 3.0, "what": "state"},
+}
+
 
 class Model(Table):
     """The net between input and `Dense`. `forget_bias = "chrono"` is chrono initialisation for memories of T.
 
-    projected_size is P of a ProjectedLSTM, which needs it; 0 for every other cell.
+    projected_size is P of a ProjectedLSTM, which needs it; 0 for every other cell. wrappers go around every cell, the
+    first one innermost: `[{name = "DropConnect", rate = 0.5}, {name = "Zoneout", h_rate = 0.05, c_rate = 0.2}]`.
     """
 
     cell: Literal[
@@ -25,8 +69,14 @@ class Model(Table):
     projected_size: NonNegativeInt = 0
     layers: PositiveInt = 1
     bidirectional: bool = False
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    dropout: Rate = 0.0
     forget_bias: float | Literal["chrono"] = 1.0
+    wrappers: list[Annotated[Wrapper, Field(discriminator="name")]] = Field(default=[])
+
+    @property
+    def noisy(self) -> bool:
+        """Whether the net draws at random in training."""
+        return self.dropout > 0 or any(wrapper.name != "ClipState" for wrapper in self.wrappers)
 
 
 class Train(Table):
@@ -110,10 +160,15 @@ class Config(Table):
 
     def sha256(self) -> str:
         """The hash of all that decides the numbers."""
-        return hashlib.sha256(tomli_w.dumps(self.model_dump(exclude=set(NO_NUMBERS))).encode()).hexdigest()
+        tables = self.model_dump(exclude=set(NO_NUMBERS))
+        if not self.model.wrappers:
+            del tables["model"]["wrappers"]  # the key came late: a run from before it can be resumed
+        return hashlib.sha256(tomli_w.dumps(tables).encode()).hexdigest()
 
 
 # The tables that say where and how often things are written down, and decide no number.
 NO_NUMBERS = ("run", "checkpoint", "log")
+# The keys of [model] as they are where nothing is said: so they were in a run from before they came.
+PLAIN_MODEL = Model().model_dump()
 # The cells that model.forget_bias says nothing of.
 WITHOUT_FORGET_GATE = ("GRU", "OriginalLSTM")

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import config, report
-from experiments.schema import NO_NUMBERS
+from experiments.schema import NO_NUMBERS, PLAIN_MODEL
 
 REPLICATES = ("train.seed", "task.fold")  # runs that differ in these alone are one setting, run again
 Row = dict[str, Any]
@@ -37,7 +37,7 @@ def _rows_of(file: Path) -> list[Row]:
     record = json.loads(file.read_text(encoding="utf-8"))
     flat = {
         f"{table}.{key}": value
-        for table, keys in record["config"].items()
+        for table, keys in (record["config"] | {"model": PLAIN_MODEL | record["config"].get("model", {})}).items()
         if table not in (*NO_NUMBERS, "sweep")
         for key, value in keys.items()
     }
@@ -98,8 +98,12 @@ def groups(rows: Sequence[Row]) -> list[Row]:
             "min": min(values, default=math.nan),
             "max": max(values, default=math.nan),
         })  # fmt: skip
-    # Numbers by size, not as text; each key holds values of one kind, or None where a task lacks it.
-    return sorted(made, key=lambda group: [(str(type(group[k])), group[k] or 0) for k in keys])
+    return sorted(made, key=lambda group: [_rank(group[k]) for k in keys])
+
+
+def _rank(value: Any) -> tuple[str, Any]:
+    """Numbers by size, not as text; a key holds values of one kind, or None where a task lacks it."""
+    return str(type(value)), _text(value) if isinstance(value, list | None) else value
 
 
 def gather(paths: Sequence[Path], to: Console, *, write: Path) -> None:

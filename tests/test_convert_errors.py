@@ -166,6 +166,9 @@ TO: list[tuple[str, Any, dict, tuple[str, ...]]] = [
     ("torch", Stack((PLAIN, jlstm.Dense(5))), {}, ("net", "an LSTM", "Dense")),
     ("torch", Stack((PLAIN, PLAIN)), {"cell": True}, ("net", "one LSTM", "LSTM of 4", "LSTM of 4")),
     ("torch", Stack((jlstm.Dropout(0.5),)), {}, ("net", "one cell and size", "[]")),
+    *[(who, jlstm.DropConnect(PLAIN, 0.5), {}, ("net", "an LSTM", "DropConnect"))
+      for who in ("torch", "keras", "flax", "haiku", "equinox")],
+    ("keras", Bidirectional(jlstm.ClipState(PLAIN, 1.0)), {}, ("net", "an LSTM or GRU", "ClipState")),
     ("flax", PLAIN, {"kind": "jax"}, ("kind", "'linen'", "'jax'")),
 ]  # fmt: skip
 

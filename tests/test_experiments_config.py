@@ -206,11 +206,9 @@ def test_help_and_exit_code_from_a_shell(tmp_path: Path) -> None:
 
 
 def test_every_cell_can_be_named_in_a_config(capsys: pytest.CaptureFixture[str]) -> None:
-    """Every public cell that wraps no other; the wrappers have none to wrap in a config yet."""
-    wrappers = {"Zoneout", "DropConnect", "VariationalDropout", "ClipState"}
     cells = {name for name, it in vars(jlstm).items() if jlstm.Cell in getattr(it, "__mro__", ())}
     named = typing.get_args(schema.Model.model_fields["cell"].annotation)
-    assert set(named) == cells - wrappers - {"Cell"}
+    assert set(named) == cells - set(schema.WRAPPERS) - {"Cell"}
     for name in named:
         size = ["model.projected_size=2"] if name == "ProjectedLSTM" else []
         bias = [] if name in schema.WITHOUT_FORGET_GATE else ["model.forget_bias=chrono"]

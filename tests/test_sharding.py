@@ -62,9 +62,11 @@ ROWS = [  # (net, options of unroll, backend); the full product is slow to compi
 SLOW = pytest.mark.slow
 ROWS += [pytest.param(LINEAR, static, "associative", id=f"linear-{static}", marks=SLOW) for static in STATIC]
 ROWS += [pytest.param(cell, STATIC[2], "hoisted", id=f"gated-{n}", marks=SLOW) for n, cell in enumerate(GATED)]
+NOISY = jlstm.Zoneout(jlstm.DropConnect(jlstm.VariationalDropout(CELL, 0.2, 0.3), 0.4), 0.2, 0.3)
+NETS = [*GATED, jlstm.Stack((NOISY, jlstm.Dropout(0.3))), jlstm.Zoneout(jlstm.SLSTM(H), 0.2, 0.3)]
 MESH = [(CELL, STATIC[0], "hoisted")]
 MESH += [pytest.param(CELL, *how, marks=SLOW) for how in ((STATIC[0], "scan"), (STATIC[2], "hoisted"))]
-MESH += [pytest.param(cell, STATIC[0], "hoisted", marks=SLOW) for cell in GATED]
+MESH += [pytest.param(net, STATIC[0], "hoisted", marks=SLOW) for net in NETS]
 
 
 @pytest.mark.parametrize("net, static, backend", ROWS)
@@ -97,9 +99,9 @@ def by_hidden(leaf):
 @pytest.mark.parametrize("kind", ["Auto", "Explicit"])
 @pytest.mark.parametrize("net, static, backend", MESH, ids=lambda a: a if isinstance(a, str) else type(a).__name__)
 def test_mesh(kind, net, static, backend):
-    """Batch and hidden axes over a 2 x 2 mesh: the same numbers, and no weight is gathered."""
+    """Batch and hidden axes over a 2 x 2 mesh: the same numbers, noise included, and no weight is gathered."""
     params, x, options = data(net)
-    value = jax.value_and_grad(loss(net, backend, **static), (0, 1))
+    value = jax.value_and_grad(loss(net, backend, key=jax.random.key(2), **static), (0, 1))
     want = value(params, x, options)
     mesh = jax.make_mesh((2, 2), ("b", "h"), axis_types=(getattr(AxisType, kind),) * 2)
 
@@ -113,6 +115,6 @@ def test_mesh(kind, net, static, backend):
     close(jax.device_get(got), want)
     # What is gathered over "h" is h itself, `[B, H]` a step: never an array with a gate axis and all of H.
     gathered = re.findall(r"f32\[([\d,]*)\]\S* all-gather", compiled.as_text())
-    weights = {",".join(map(str, leaf.shape)) for leaf in (params.w_ih, params.w_hh)}
+    weights = {",".join(map(str, leaf.shape)) for leaf in jax.tree.leaves(params) if leaf.ndim == 3}
     weights |= {f"{D},{4 * H}", f"{H},{4 * H}", f"{4 * H},{H}", f"{4},{H},{H}"}
     assert not weights & set(gathered), gathered

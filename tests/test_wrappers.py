@@ -180,12 +180,13 @@ def test_clipped_gates_are_onnxruntimes(limit):
     x, h, c = (rng.normal(size=shape).astype("float32") for shape in ((T, 2, D), (2, H), (2, H)))
     run = onnx_models.session(test_onnx.node(arrays, state=True, clip=limit))
     got = run(X=x, initial_h=h[None], initial_c=3 * c[None])
-    cell, params = jlstm.convert.from_onnx(test_onnx.node(arrays))
+    cell, params = jlstm.convert.from_onnx(test_onnx.node(arrays, clip=limit))
+    assert cell == ClipState(LSTM(test_onnx.H), limit, "gates")
     options = dict(state=jlstm.LSTMState(h, 3 * c), time_major=True, return_sequences=True)
-    end, y = jlstm.unroll(ClipState(cell, limit, "gates"), params, x, **options)
+    end, y = jlstm.unroll(cell, params, x, **options)
     equal(y, got["Y"][:, 0], 1e-5)
     equal(list(end), [got["Y_h"][0], got["Y_c"][0]], 1e-5)
-    _, plain = jlstm.unroll(cell, params, x, **options)
+    _, plain = jlstm.unroll(cell.cell, params, x, **options)
     assert np.max(np.abs(plain - y)) > 0.1
 
 

@@ -14,6 +14,7 @@ from jlstm.cells import gates as activations
 
 GATES = {"i": "input gate i", "f": "forget gate f", "g": "candidate g", "o": "output gate o"}
 STATES = {"c": "cell state c", "h": "hidden state h"}
+WRAPPERS = (jlstm.Zoneout, jlstm.DropConnect, jlstm.VariationalDropout, jlstm.ClipState)
 
 
 class LeftOutError(Exception):
@@ -55,7 +56,7 @@ def look(net: Any, params: Any, inputs: Any) -> list[Part]:
     if not by_layer:
         raise LeftOutError("gates: the net has no recurrent layer that could be looked into.")
     # An LSTM is what most want to see: the first one, or else the first recurrent layer there is.
-    chosen = next((layer for layer in by_layer if type(layer[0].cell) is jlstm.LSTM), by_layer[0])
+    chosen = next((layer for layer in by_layer if type(_nested(layer[0].cell)[0]) is jlstm.LSTM), by_layer[0])
     return [_part(direction) for direction in chosen]
 
 
@@ -86,7 +87,7 @@ def _add(where: str, direction: str) -> str:
 
 
 def _part(found: _Found) -> Part:
-    name = f"{type(found.cell).__name__}"
+    name = " in ".join(type(cell).__name__ for cell in _nested(found.cell))
     z, states = _by_name(found.seen.z), _by_name(found.seen.states)
     if z is None:
         raise LeftOutError(f"gates: {name} does not name its gates.")
@@ -101,9 +102,15 @@ def _part(found: _Found) -> Part:
     return Part(title, *(tuple(row._replace(values=row.values.astype(float)) for row in r) for r in (gates, rows)))
 
 
+def _nested(cell: jlstm.Cell) -> list[jlstm.Cell]:
+    """A cell and its wrappers, from the inside out."""
+    return [*_nested(cell.cell), cell] if isinstance(cell, WRAPPERS) else [cell]
+
+
 def _gate(cell: jlstm.Cell, key: str, z: np.ndarray) -> Rows:
     """What the gate is: its activation of z. Only the LSTM's update is known to apply no more than that to z."""
-    if type(cell) is not jlstm.LSTM:
+    cell, *wrappers = _nested(cell)
+    if type(cell) is not jlstm.LSTM or any(getattr(wrapper, "what", "") == "gates" for wrapper in wrappers):
         return Rows(f"{key}, before its activation", z, None, None)
     activation = cell.activation if key == "g" else cell.gate_activation
     values = np.asarray(activations.activation_function(activation)(jnp.asarray(z)))

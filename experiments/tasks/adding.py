@@ -48,7 +48,7 @@ class AddingTask:
     test = None
 
     def __init__(self, config: Config, task: Adding) -> None:
-        self.task, self.batch_size, self.dropout = task, config.train.batch_size, config.model.dropout
+        self.task, self.batch_size, self.noisy = task, config.train.batch_size, config.model.noisy
         self.net = build(config.model, outputs=1, memory=task.length)
         self.facts: dict[str, Any] = {"held_out_sequences": task.held_out, "test_seed": TEST_SEED}
 
@@ -62,9 +62,9 @@ class AddingTask:
         return None
 
     def loss(self, params: Any, carry: None, data: None, step: Array, key: Array) -> tuple[Array, None]:
-        k_batch, k_dropout = jax.random.split(key)
+        k_batch, k_net = jax.random.split(key)
         x, target = batch(k_batch, self.batch_size, self.task.length)
-        _, y = jlstm.unroll(self.net, params, x, key=k_dropout if self.dropout else None)
+        _, y = jlstm.unroll(self.net, params, x, key=k_net if self.noisy else None)
         return jnp.mean((y[:, 0] - target) ** 2), None  # y is [B, 1]: [B, 1] - [B] would be [B, B]
 
     @cached_property

@@ -61,7 +61,7 @@ class CharLMTask:
     test = None
 
     def __init__(self, config: Config, task: CharLM) -> None:
-        self.task, self.batch_size, self.dropout = task, config.train.batch_size, config.model.dropout
+        self.task, self.batch_size, self.noisy = task, config.train.batch_size, config.model.noisy
         try:
             self.corpus = corpus.load(config.data.path)
         except (OSError, ValueError) as error:
@@ -106,7 +106,7 @@ class CharLMTask:
         window = step % len(inputs)
         # At the end of the streams the next window is their beginning: nothing goes before it.
         state = jax.tree.map(lambda first, s: jnp.where(window == 0, first, s), self.carry(params), carry)
-        nats, state = self._nats(params, state, inputs[window], targets[window], key if self.dropout else None)
+        nats, state = self._nats(params, state, inputs[window], targets[window], key if self.noisy else None)
         return jnp.mean(nats) / math.log(2), state
 
     def _nats(self, params: Any, state: Any, x: Array, target: Array, key: Array | None = None) -> tuple[Array, Any]:

@@ -49,7 +49,7 @@ class CopyMemoryTask:
     data = None
 
     def __init__(self, config: Config, task: CopyMemory) -> None:
-        self.task, self.batch_size, self.dropout = task, config.train.batch_size, config.model.dropout
+        self.task, self.batch_size, self.noisy = task, config.train.batch_size, config.model.noisy
         self.steps = task.length + 2 * COUNT
         self.net = build(config.model, outputs=SYMBOLS + 1, memory=self.steps)
         self.facts: dict[str, Any] = {
@@ -73,9 +73,9 @@ class CopyMemoryTask:
         return jlstm.unroll(self.net, params, x, return_sequences=True, key=key)[1]
 
     def loss(self, params: Any, carry: None, data: None, step: Array, key: Array) -> tuple[Array, None]:
-        k_batch, k_dropout = jax.random.split(key)
+        k_batch, k_net = jax.random.split(key)
         inputs, targets = batch(k_batch, self.batch_size, self.task.length)
-        logits = self._logits(params, inputs, k_dropout if self.dropout else None)
+        logits = self._logits(params, inputs, k_net if self.noisy else None)
         return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, targets)), None
 
     def _fixed(self, seed: int, n: int) -> tuple[Array, Array]:

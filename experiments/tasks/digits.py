@@ -64,7 +64,7 @@ class DigitsTask:
     sequences = False
 
     def __init__(self, config: Config, task: Digits) -> None:
-        self.task, self.batch_size, self.dropout = task, config.train.batch_size, config.model.dropout
+        self.task, self.batch_size, self.noisy = task, config.train.batch_size, config.model.noisy
         images, labels = bundled.digits()
         x = sequences(images, task.order)
         parts = split(labels, task.fold)
@@ -90,9 +90,9 @@ class DigitsTask:
 
     def loss(self, params: Any, carry: None, data: Any, step: Array, key: Array) -> tuple[Array, None]:
         x, labels = data
-        k_batch, k_dropout = jax.random.split(key)
+        k_batch, k_net = jax.random.split(key)
         chosen = jax.random.randint(k_batch, (self.batch_size,), 0, len(labels))
-        _, logits = jlstm.unroll(self.net, params, x[chosen], key=k_dropout if self.dropout else None)
+        _, logits = jlstm.unroll(self.net, params, x[chosen], key=k_net if self.noisy else None)
         return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels[chosen])), None
 
     def evaluate(self, params: Any, data: Any) -> Array:

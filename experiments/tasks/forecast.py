@@ -89,7 +89,7 @@ class ForecastTask:
 
     def __init__(self, config: Config, series: Series, names: list[str], difference: bool, noise: float = 0.0) -> None:
         self.series, self.names, self.difference, self.noise = series, names, difference, noise
-        self.batch_size, self.dropout = config.train.batch_size, config.model.dropout
+        self.batch_size, self.noisy = config.train.batch_size, config.model.noisy
         self.net = build(config.model, outputs=1, memory=series.length)
         self.features = series.inputs.shape[1]
         past = slice(series.train.start, series.train.stop)
@@ -115,12 +115,12 @@ class ForecastTask:
         return None
 
     def loss(self, params: Any, carry: None, data: Windows, step: Array, key: Array) -> tuple[Array, None]:
-        k_batch, k_noise, k_dropout = jax.random.split(key, 3)
+        k_batch, k_noise, k_net = jax.random.split(key, 3)
         ends = data.ends[jax.random.randint(k_batch, (self.batch_size,), 0, len(data.ends))]
         x = self._inputs(data, ends)
         if self.noise:
             x += self.noise * jax.random.normal(k_noise, x.shape)
-        forecasts = self._forecasts(params, data, ends, x, k_dropout if self.dropout else None)
+        forecasts = self._forecasts(params, data, ends, x, k_net if self.noisy else None)
         return jnp.mean((forecasts - data.target[ends + self.series.horizon - 1]) ** 2), None
 
     def _inputs(self, data: Windows, ends: Array) -> Array:

@@ -98,7 +98,7 @@ class ReberTask:
                 "model.bidirectional: expected false for reber, got true: a net that reads backwards sees the symbol "
                 "that it predicts. Type model.bidirectional=false."
             )
-        self.task, self.batch_size, self.dropout = task, config.train.batch_size, config.model.dropout
+        self.task, self.batch_size, self.noisy = task, config.train.batch_size, config.model.noisy
         self.net = build(config.model, outputs=len(SYMBOLS), memory=task.longest)
         self.facts: dict[str, Any] = {
             "training_sequences": config.train.batch_size * config.train.steps,
@@ -127,10 +127,10 @@ class ReberTask:
         return y, jlstm.sequence_mask(lengths, x.shape[-2])
 
     def loss(self, params: Any, carry: None, data: Strings, step: Array, key: Array) -> tuple[Array, None]:
-        k_batch, k_dropout = jax.random.split(key)
+        k_batch, k_net = jax.random.split(key)
         rows = jax.random.randint(k_batch, (self.batch_size,), 0, len(data.tokens))
         batch = jax.tree.map(lambda leaf: leaf[rows], data)
-        logits, there = self._logits(params, batch, k_dropout if self.dropout else None)
+        logits, there = self._logits(params, batch, k_net if self.noisy else None)
         nats = optax.softmax_cross_entropy_with_integer_labels(logits, batch.tokens[:, 1:])
         return jnp.sum(nats * there) / jnp.sum(there), None
 

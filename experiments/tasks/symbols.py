@@ -60,7 +60,7 @@ class Classification:
     def __init__(self, config: Config, names: Sequence[str], classes: int, length: int) -> None:
         """names: of the symbols, by their ids; length: the T of a batch."""
         self.names, self.classes, self.length = tuple(names), classes, length
-        self.batch_size, self.dropout = config.train.batch_size, config.model.dropout
+        self.batch_size, self.noisy = config.train.batch_size, config.model.noisy
         self.net = build(config.model, outputs=classes, memory=length)
 
     def draw(self, key: Array) -> Labelled:
@@ -85,9 +85,9 @@ class Classification:
         return jlstm.unroll(self.net, params, x, lengths=lengths, key=key)[1]
 
     def loss(self, params: Any, carry: None, data: None, step: Array, key: Array) -> tuple[Array, None]:
-        k_batch, k_dropout = jax.random.split(key)
+        k_batch, k_net = jax.random.split(key)
         tokens, lengths, targets = self.draw(k_batch)
-        logits = self._logits(params, tokens, lengths, k_dropout if self.dropout else None)
+        logits = self._logits(params, tokens, lengths, k_net if self.noisy else None)
         return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, targets)), None
 
     def rights(self, params: Any, data: Labelled) -> Array:

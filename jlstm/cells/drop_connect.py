@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jlstm import checks
-from jlstm.cells.wrapper import Wrapper, fields, parts, read, replace, wrapped
+from jlstm.cells.wrapper import Wrapper, fields, like, parts, read, replace, wrapped
 from jlstm.types import Array, Cell, Key, Noise, Params, Shape, State, Y, Z
 
 
@@ -69,6 +69,6 @@ class DropConnect(Wrapper):
             return params
 
         def drop(kept: Array, w: Array) -> Array:
-            return jnp.where(kept, w / (1.0 - self.rate), jnp.zeros_like(w))
+            return jnp.where(like(kept, w), w / (1.0 - self.rate), jnp.zeros_like(w))
 
         return replace(params, jax.tree.map(drop, own.sequence, self._weights(params)))

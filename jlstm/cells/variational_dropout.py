@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jlstm import checks
-from jlstm.cells.wrapper import Wrapper, fields, parts, replace, wrapped
+from jlstm.cells.wrapper import Wrapper, fields, like, parts, replace, wrapped
 from jlstm.types import Array, Cell, Key, Noise, Params, Shape, State, Z
 
 
@@ -75,4 +75,4 @@ class VariationalDropout(Wrapper):
 
 
 def _drop(a: Array, kept: Array, rate: float) -> Array:
-    return jnp.where(kept, a / (1.0 - rate), jnp.zeros_like(a))
+    return jnp.where(like(kept, a), a / (1.0 - rate), jnp.zeros_like(a))

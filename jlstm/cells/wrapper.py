@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jlstm import checks
 from jlstm.types import Array, Cell, Key, Noise, Params, Shape, State, Y, Z
@@ -101,7 +102,8 @@ def parts(noise: Noise | None) -> tuple[Noise, Noise]:
     return Noise(*own), Noise(*inner)
 
 
-def innermost(cell: Cell) -> Cell:
+def innermost(cell: Any) -> Any:
+    """The cell that wraps no other; of a layer the layer."""
     return innermost(cell.cell) if isinstance(cell, Wrapper) else cell
 
 
@@ -113,6 +115,13 @@ def blend(cell: Cell, old: State, new: State, rate: float) -> State:
 def read(cell: Cell, params: Params, state: State, z: Z, noise: Noise) -> tuple[State, Y] | None:
     """`cell.read`; None for a cell that does not derive from `Cell`."""
     return cell.read(params, state, z, noise) if hasattr(cell, "read") else None
+
+
+def like(a: Array, b: Array) -> Array:
+    """a with the sharding of b, for `jnp.where`: on an Explicit mesh that wants one for all, which a sum finds."""
+    if jax.typeof(a).sharding == jax.typeof(b).sharding:  # as everywhere else: no zeros in a loop for nothing
+        return a
+    return a + jnp.zeros_like(b, dtype=a.dtype)  # of bools it is `or`
 
 
 def fields(tree: Any) -> dict[str, Any]:

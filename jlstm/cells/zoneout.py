@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jlstm import checks
-from jlstm.cells.wrapper import Wrapper, blend, fields, innermost, parts, replace, wrapped
+from jlstm.cells.wrapper import Wrapper, blend, fields, innermost, like, parts, replace, wrapped
 from jlstm.types import Array, Cell, Key, Noise, Params, Shape, State, Y, Z
 
 
@@ -100,7 +100,7 @@ class Zoneout(Wrapper):
 
 def _where(mask: Array, old: Array, new: Array) -> Array:
     """The old value where the mask says so; the mask has the leading axes."""
-    return jnp.where(jnp.expand_dims(mask, range(mask.ndim, old.ndim)), old, new)
+    return jnp.where(like(jnp.expand_dims(mask, range(mask.ndim, new.ndim)), new), like(old, new), new)
 
 
 def _common(shapes: list[Shape]) -> Shape:

@@ -6,7 +6,7 @@ dtype. What weights do not tell is an option with the framework's default.
 
     torch    from_torch(lstm.state_dict())                          LSTM, GRU, their cells; layers, directions
     Keras    from_keras(layer.get_weights())                        LSTM, GRU, Bidirectional
-    ONNX     from_onnx("model.onnx")                                LSTM nodes, with P too; to_onnx writes whole nets
+    ONNX     from_onnx("model.onnx")                                LSTM nodes, P, clip; to_onnx writes whole nets
     flax     from_flax(variables["params"]), of nnx.state(cell)     LSTMCell, OptimizedLSTMCell of linen and nnx
     Haiku    from_haiku(params)                                     LSTM
     Equinox  from_equinox(cell)                                     LSTMCell

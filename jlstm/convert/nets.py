@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from jlstm import call_checks, cells, checks
+from jlstm.cells.wrapper import innermost
 from jlstm.convert.weights import to_numpy
 from jlstm.description import show, to_jax
 from jlstm.layers import Bidirectional, BidirectionalParams, BidirectionalState, DenseParams, Dropout, Residual, Stack
@@ -131,7 +132,7 @@ def input_size(where: str, net: Any, params: Params) -> int | None:
             return input_size(where, layer, params)
         case Bidirectional(forward=forward), BidirectionalParams():
             return input_size(where, forward, params.forward)
-        case _ if type(net) in PARAMS and isinstance(params, PARAMS[type(net)]):
+        case _ if (kind := PARAMS.get(type(innermost(net)))) and isinstance(params, kind):
             return params.w_ih.shape[0]
         case _, DenseParams():
             return params.w.shape[0]
@@ -160,10 +161,10 @@ def states(where: str, state: State) -> list[Any]:
 def fill(where: str, net: Any, found: Iterator[Sequence[Any]]) -> State:
     """The inverse of `states`: a state of the net's structure from the cells' own, one after another."""
     match net:
-        case _ if type(net) in STATES:
+        case _ if type(innermost(net)) in STATES:
             if (state := next(found, None)) is None:
                 raise checks.problem(where, "state", f"a state for each cell of {show(net)}", "fewer")
-            kind = STATES[type(net)]
+            kind = STATES[type(innermost(net))]
             if len(state) != len(kind._fields):
                 raise checks.problem(
                     where, "state", f"({', '.join(kind._fields)}) for {show(net)}", f"{len(state)} arrays"

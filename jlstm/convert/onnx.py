@@ -13,12 +13,12 @@ from typing import Any, get_args
 import numpy as np
 
 from jlstm import checks
-from jlstm.cells import CoupledLSTMParams, LSTMParams, PeepholeLSTMParams
+from jlstm.cells import ClipState, CoupledLSTMGates, CoupledLSTMParams, LSTMParams, PeepholeLSTMParams
 from jlstm.convert import nets
-from jlstm.convert.onnx_graph import ACTIVATIONS, LAYOUT, MERGES, P_LAYOUT, coupled, require
+from jlstm.convert.onnx_graph import ACTIVATIONS, LAYOUT, MERGES, P_LAYOUT, require
 from jlstm.convert.weights import Weights, add, to_numpy, to_params
 from jlstm.description import show
-from jlstm.types import Merge, Params, State
+from jlstm.types import GATES, Merge, Params, State
 
 # What may stand between two layers: it moves elements, or in inference nothing at all.
 _MOVES = {"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout"}
@@ -34,12 +34,13 @@ def from_onnx(model: Any, *, prefix: str = "", merge: Merge = "concat", reverse:
     two directions; the operator itself keeps them apart.   reverse: nodes that run backward only are wanted; call
     `unroll` with `reverse=True` too.
 
-    A node with peepholes P, other than 0, is a `PeepholeLSTM`, one with input_forget a `CoupledLSTM`. A missing B is no
-    bias. Constant initial states other than 0 become h0 and c0; one that is an input of the model
-    is `state`, and sequence_lens is `lengths`. Both layouts are read; ours is 1, `[B, T, D]`.
+    A node with peepholes P, other than 0, is a `PeepholeLSTM`, one with input_forget a `CoupledLSTM`, and one with clip
+    is in `ClipState(..., clip, "gates")`, as onnxruntime does it. A missing B is no bias. Constant initial states other
+    than 0 become h0 and c0; one that is an input of the model is `state`, and sequence_lens is `lengths`. Both layouts
+    are read; ours is 1, `[B, T, D]`.
 
     Raises ImportError without the package `onnx`; ValueError, which names the node, for a wrong shape, a node in
-    another direction, or something else between two layers; NotImplementedError for clip, for input_forget with
+    another direction, or something else between two layers; NotImplementedError for clip or input_forget with
     peepholes, and for activations that an `LSTM` does not have.
     """
     checks.choice("from_onnx", "merge", merge, get_args(Merge))
@@ -53,7 +54,7 @@ def from_onnx(model: Any, *, prefix: str = "", merge: Merge = "concat", reverse:
         graph.check_feeds(before, after, MERGES.get(merge))
     layers = [graph.layer(node, reverse) for node in nodes]
     for node, before, after in zip(nodes[1:], layers, layers[1:], strict=False):
-        D = before[0][0].hidden_size * (len(before) if merge == "concat" else 1)
+        D = before[0][0].output_size(before[0][1].w_ih.shape[0]) * (len(before) if merge == "concat" else 1)
         if after[0][1].w_ih.shape[0] != D:
             raise checks.problem(
                 "from_onnx", f"{node.name}.W", f"D = {D} of the layer before", after[0][1].w_ih.shape[0]
@@ -126,8 +127,9 @@ class _Graph:
         B: Any = found.take("B", "[directions, 8H]", (ways, 8 * H)) if "B" in arrays else [None] * ways
         P: Any = found.take("P", "[directions, 3H]", (ways, 3 * H)) if "P" in arrays else None
         P, one_gate = (P if np.any(P) else None), bool(options.get("input_forget"))
-        if P is not None and one_gate:
-            raise _lacks(node, "P", "none or 0 with input_forget=1", "peepholes")
+        for option in ("input_forget", "clip"):
+            if P is not None and options.get(option):
+                raise _lacks(node, "P", f"none or 0 with {option}", "peepholes")
         h0, c0 = (self._initial(node, key, names[key], options.get("layout", 0), ways, H) for key in "hc")
         if (h0 is None) != (c0 is None):  # ours come in pairs
             h0, c0 = (np.zeros((ways, H), W.dtype) if a is None else a for a in (h0, c0))
@@ -135,17 +137,18 @@ class _Graph:
         for way, activations in zip(range(ways), _activations(node, options, ways), strict=True):
             leaves = {"w_ih": LAYOUT.ours(W[way]), "w_hh": LAYOUT.ours(R[way])}
             leaves |= {} if B[way] is None else {"b": LAYOUT.ours(add(*np.split(B[way], 2)))}
-            leaves = {key: coupled(leaf) for key, leaf in leaves.items()} if one_gate else leaves
+            leaves = {key: _coupled(leaf) for key, leaf in leaves.items()} if one_gate else leaves
             leaves |= {key: a[way] for key, a in (("h0", h0), ("c0", c0)) if a is not None}
             leaves |= {} if P is None else {"p": P_LAYOUT.ours(P[way])}
             kind = CoupledLSTMParams if one_gate else LSTMParams if P is None else PeepholeLSTMParams
             p = to_params(f"from_onnx: {node.name}", kind, **leaves)
-            layer.append((nets.cell(p, **activations), p))
+            cell = nets.cell(p, **activations)
+            layer.append((ClipState(cell, _short(options["clip"]), "gates") if "clip" in options else cell, p))
         return layer
 
     def _check_options(self, node: Any, options: dict[str, Any], reverse: bool) -> None:
-        if "clip" in options:
-            raise _lacks(node, "clip", "none", options["clip"])
+        if options.get("clip", 1.0) <= 0:
+            raise checks.problem("from_onnx", f"{node.name}.clip", "a number > 0", options["clip"])
         direction, wanted = options.get("direction", "forward"), "reverse" if reverse else "forward"
         if direction not in (wanted, "bidirectional") or (reverse and direction != wanted):
             hint = f"Type reverse={not reverse} here" + (", and unroll(..., reverse=True)." if not reverse else ".")
@@ -211,6 +214,16 @@ def _activations(node: Any, options: dict[str, Any], ways: int) -> Iterator[dict
         if g != h:
             raise _lacks(node, "activations", "one for candidate and cell", f"{g} and {h}")
         yield {"activation": g, "gate_activation": f}
+
+
+def _coupled(w: np.ndarray) -> np.ndarray:
+    """The rows i, g, o of a weight `[.., 4, H]`: the operator's input_forget makes no use of f's."""
+    return w[..., [GATES.index(gate) for gate in CoupledLSTMGates._fields], :]
+
+
+def _short(value: float) -> float:
+    """0.3 for the float32 next to it, which is what a file holds."""
+    return float(str(np.float32(value)))
 
 
 def _rounded(parameters: dict[str, float]) -> list[tuple[str, float]]:

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from jlstm import call_checks, checks
-from jlstm.cells import LSTM, CoupledLSTM, CoupledLSTMGates, PeepholeLSTM
+from jlstm.cells import LSTM, ClipState, CoupledLSTM, CoupledLSTMGates, DropConnect, PeepholeLSTM, VariationalDropout
+from jlstm.cells.wrapper import Wrapper, innermost
 from jlstm.convert import nets
 from jlstm.convert.weights import Layout, to_numpy
 from jlstm.description import show
 from jlstm.engine import is_recurrent
 from jlstm.layers import Bidirectional, Dense, Dropout, Embed, Residual, Stack
-from jlstm.types import GATES, Params
+from jlstm.types import Params
 
 LAYOUT, P_LAYOUT = Layout("iofg", transposed=True), Layout("iof", transposed=True, order=("i", "f", "o"))
 CELLS = (LSTM, PeepholeLSTM, CoupledLSTM)
@@ -36,11 +37,6 @@ _DENSE: dict[str, tuple[str, dict[str, Any]]] = {
     "linear": ("Identity", {}),
     "gelu": ("Gelu", {"approximate": "tanh"}),
 }
-
-
-def coupled(w: np.ndarray) -> np.ndarray:
-    """The rows i, g, o of a weight `[.., 4, H]`: the operator's input_forget makes no use of f's."""
-    return w[..., [GATES.index(gate) for gate in CoupledLSTMGates._fields], :]
 
 
 def uncoupled(w: Any) -> np.ndarray:
@@ -66,7 +62,8 @@ def require(where: str) -> Any:
 def to_onnx(net: Any, params: Params, path: str | os.PathLike[str], *, return_sequences: bool = False) -> None:
     """Write a net of `Embed`, LSTMs, `Bidirectional`, `Residual`, `Dropout`, `Dense` in `Stack`s as an ONNX model.
 
-    Of LSTMs there are `LSTM`, `PeepholeLSTM` and `CoupledLSTM` (input_forget).
+    Of LSTMs there are `LSTM`, `PeepholeLSTM` and `CoupledLSTM` (input_forget), and `ClipState` of gates around them
+    (clip, as onnxruntime does it).
 
     inputs: `[batch, time, D]` of the parameters' dtype, or int64 ids `[batch, time]`; any batch and time.
     lengths: int32 `[batch]`, may be left out.   initial_h.n, initial_c.n: `[directions, batch, H]` of the LSTM or
@@ -74,10 +71,12 @@ def to_onnx(net: Any, params: Params, path: str | os.PathLike[str], *, return_se
     outputs: `[batch, time, K]` with `return_sequences`, `[batch, K]` without, as `unroll` gives them.
     final_h.n, final_c.n: the state after the last valid step, to be handed in again.
 
-    Dropout is left out, as without a key. All is computed in the parameters' dtype, which has to be one.
+    `Dropout`, `DropConnect` and `VariationalDropout` are left out, as without a key. All is computed in the parameters'
+    dtype, which has to be one.
 
     Raises ImportError without the package `onnx`; ValueError for what the operator cannot say: another layer or
-    cell, an activation that it lacks, a Bidirectional of other than two LSTMs of one kind and size.
+    cell, an activation that it lacks, a Bidirectional of other than two LSTMs of one kind, size and clip;
+    NotImplementedError for a `Zoneout`, and a `ClipState` of the state or around peepholes.
     """
     onnx = require("to_onnx")
     checks.net("to_onnx", net)
@@ -158,13 +157,15 @@ class _Writer:
     def write(self, net: Any, params: Params, path: str, x: str, sequences: bool, at_last: bool) -> str:
         """The nodes of a net; `[time, batch, K]`, or `[batch, K]` with `at_last` or without `sequences`."""
         match net:
-            case _ if type(net) in CELLS:
-                return self.lstm([nets.numpy_cell("to_onnx", path, net, params)], "concat", x, sequences)
-            case Bidirectional() if type(net.forward) in CELLS and net.merge != "none":
-                sides = zip(net.directions, params, strict=True)
-                cells: Any = [nets.numpy_cell("to_onnx", f"{path}.{n}", side, p) for n, (side, p) in enumerate(sides)]
-                if len({(type(cell), cell.hidden_size) for cell, _ in cells}) == 1:
-                    return self.lstm(cells, net.merge, x, sequences)
+            case _ if type(innermost(net)) in CELLS:
+                cells: Any = [nets.numpy_cell("to_onnx", path, innermost(net), params)]
+                return self.lstm(cells, _limit(net, path), "concat", x, sequences)
+            case Bidirectional() if type(innermost(net.forward)) in CELLS and net.merge != "none":
+                sides = [(innermost(side), p) for side, p in zip(net.directions, params, strict=True)]
+                cells = [nets.numpy_cell("to_onnx", f"{path}.{n}", *side) for n, side in enumerate(sides)]
+                limits = {_limit(side, f"{path}.{n}") for n, side in enumerate(net.directions)}
+                if len({(type(cell), cell.hidden_size) for cell, _ in cells}) == len(limits) == 1:
+                    return self.lstm(cells, limits.pop(), net.merge, x, sequences)
             case Residual():
                 y = self.write(net.layer, params, path, x, sequences, at_last)
                 at_last, straight = at_last or not sequences, x if sequences or at_last else self.last(x)
@@ -181,7 +182,7 @@ class _Writer:
                 x = x if sequences or at_last else self.last(x)
                 x = self.dense(net, params, x) if isinstance(net, Dense) else x
                 return x if isinstance(net, Dropout) else self.blank(x, at_last or not sequences)
-        expected = "LSTM, PeepholeLSTM, CoupledLSTM, Bidirectional of two of one kind and size with one output, "
+        expected = "LSTM, PeepholeLSTM, CoupledLSTM, Bidirectional of two of one kind, size and clip with one output, "
         expected += "Residual, Stack, Dense, Dropout, Embed"
         raise checks.problem("to_onnx", path.replace("params", "net", 1), expected, show(net))
 
@@ -202,8 +203,8 @@ class _Writer:
         op, attributes = _DENSE[net.activation]
         return self.node(op, y, **attributes)
 
-    def lstm(self, cells: nets.Directions, merge: str, x: str, sequences: bool) -> str:
-        """One LSTM node, of one direction or of two."""
+    def lstm(self, cells: nets.Directions, limit: float | None, merge: str, x: str, sequences: bool) -> str:
+        """One LSTM node, of one direction or of two; limit: of what goes into its gates."""
         n, ways, H = self.layers, len(cells), cells[0][0].hidden_size
         self.layers += 1
         one_gate = isinstance(cells[0][0], CoupledLSTM)
@@ -228,6 +229,7 @@ class _Writer:
             self.outputs[f"final_{key}.{n}"] = ([ways, "batch", H], self.dtype)
             start.append(self.node("Expand", name, shape))
         options = self.activations([cell for cell, _ in cells]) | ({"input_forget": 1} if one_gate else {})
+        options |= {} if limit is None else {"clip": limit}
         Y, *end = self.node(
             "LSTM",
             x,
@@ -270,6 +272,25 @@ class _Writer:
             self.node("Identity", y, outputs=("outputs",))
         time = ["time"] if sequences else []
         self.outputs = {"outputs": (["batch", *time, size], self.dtype), **self.outputs}
+
+
+def _limit(cell: Any, path: str) -> float | None:
+    """The least of the limits around a cell, which is the one that acts; None where there is none."""
+    match cell:
+        case DropConnect() | VariationalDropout():  # nothing without a key
+            return _limit(cell.cell, path)
+        case ClipState(what="gates") if not isinstance(innermost(cell), PeepholeLSTM):
+            return min(cell.limit, _limit(cell.cell, path) or cell.limit)
+        case ClipState(what="gates"):
+            expected = "no clip around a PeepholeLSTM, for the operator's is of p c, too"
+        case ClipState():
+            expected = "what='gates', for the operator does not clip c"
+        case Wrapper():
+            expected = f"no {type(cell).__name__}, for the operator has nothing like its mean of old and new states"
+        case _:
+            return None
+    name = path.replace("params", "net", 1)
+    raise checks.problem("to_onnx", name, expected, show(cell), kind=NotImplementedError)
 
 
 _WAYS = {1: "forward", 2: "bidirectional"}

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jlstm import checks, initializers
 from jlstm.cells import gates
 from jlstm.cells.gates import Activation
+from jlstm.cells.wrapper import like
 from jlstm.engine import Run
 from jlstm.types import Array, Initializer, Key, Layer, Params, Shape
 
@@ -135,7 +136,7 @@ class Dropout(Pointwise):
         if key is None or self.rate == 0.0:
             return x
         keep = jax.random.bernoulli(key, 1.0 - self.rate, x.shape)
-        return jnp.where(keep, x / (1.0 - self.rate), jnp.zeros_like(x))
+        return jnp.where(like(keep, x), x / (1.0 - self.rate), jnp.zeros_like(x))
 
 
 class EmbedParams(NamedTuple):

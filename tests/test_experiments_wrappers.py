@@ -1,0 +1,194 @@
+"""model.wrappers: the config, its errors, what is built, and runs, sweeps and pictures of wrapped cells."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import tomllib
+import typing
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tomli_w
+from pydantic_core import PydanticUndefined
+from runs import ADDING, TINY, lines
+
+import jlstm
+from experiments import config, schema, tasks
+from experiments.model import build_cell
+from experiments.pictures import anatomy
+from experiments.run import main
+
+pytestmark = pytest.mark.usefixtures("elsewhere")
+
+PLAIN = "model.forget_bias=1.0"
+ANY = " or ".join(f'"{name}"' for name in schema.WRAPPERS)
+ZONEOUT = '{name="Zoneout", h_rate=0.05, c_rate=0.2}'
+CLIP = '{name="ClipState", limit=0.01, what="gates"}'
+
+# what is typed; how the one line begins
+WRONG = [
+    (
+        ["model.wrappers=Zoneout"],
+        f'command line: model.wrappers: expected a list, got "Zoneout". Type for example model.wrappers=[{ZONEOUT}].',
+    ),
+    (
+        ['model.wrappers=["Zoneout"]'],
+        f'command line: model.wrappers[0]: expected a table, got "Zoneout". Type for example {ZONEOUT}.',
+    ),
+    (
+        ["model.wrappers=[{h_rate=0.1}]"],
+        f"command line: model.wrappers[0].name: expected {ANY}, got nothing. Type for example {ZONEOUT}.",
+    ),
+    (
+        ['model.wrappers=[{name="DropConect", rate=0.1}]'],
+        f'command line: model.wrappers[0].name: expected {ANY}, got "DropConect". Type for example '
+        '{name="DropConnect", rate=0.5}.',
+    ),
+    (
+        ['model.wrappers=[{name="DropConnect"}]'],
+        "command line: model.wrappers[0].rate: expected a value, got nothing. Type for example {name=",
+    ),
+    (
+        [f'model.wrappers=[{ZONEOUT}, {{name="Zoneout", c_rate=1}}]'],
+        "command line: model.wrappers[1].c_rate: expected < 1, got 1. Type for example {name=",
+    ),
+    (
+        ['model.wrappers=[{name="ClipState", limit=1.0, what="c"}]'],
+        'command line: model.wrappers[0].what: expected "state" or "gates", got "c". Type for example {name=',
+    ),
+    (
+        ['model.wrappers=[{name="Zoneout", h_rte=0.1}]'],
+        "command line: model.wrappers[0].h_rte: unknown key. Did you mean h_rate?",
+    ),
+    (
+        ['model.wrappers=[{name="ClipState", limit=1.0, cell="LSTM"}]'],
+        "command line: model.wrappers[0].cell: unknown key. ClipState has limit, what.",
+    ),
+    (
+        ['sweep.model.wrappers=[[], [{name="DropConnect", rate=-1}]]'],
+        f"{ADDING}: [sweep]: model.wrappers[0].rate: expected >= 0, got -1. Type for example {{name=",
+    ),
+    (
+        [f"sweep.model.wrappers=[{ZONEOUT}]"],
+        f"{ADDING}: [sweep]: model.wrappers: expected a list, got {ZONEOUT}. Type for example model.wrappers=[{{name=",
+    ),
+    # What does not fit what is inside: the library's own words.
+    (
+        ["model.cell=SLSTM", 'model.wrappers=[{name="ClipState", limit=1.0}]'],
+        f"{ADDING}: model.wrappers: ClipState: cell: expected a cell with memory beside h, each field by itself, got ",
+    ),
+    (
+        ["model.cell=GRU", f"sweep.model.wrappers=[[], [{ZONEOUT}]]"],
+        f"{ADDING}: model.wrappers: Zoneout: c_rate: expected 0, since GRU has no memory beside h",
+    ),
+    (
+        ["model.cell=MinLSTM", 'model.wrappers=[{name="Zoneout"}, {name="DropConnect", rate=0.1}]'],
+        f"{ADDING}: model.wrappers: DropConnect: cell: expected a cell that names its recurrent_params, got Zoneout",
+    ),
+    (
+        [f"model.wrappers=[{ZONEOUT}]", "sweep.model.cell=['LSTM', 'MinLSTM']"],
+        f"{ADDING}: model.wrappers: Zoneout: c_rate: expected 0, since MinLSTM has no memory beside h",
+    ),
+]
+
+
+@pytest.mark.parametrize(("overrides", "line"), WRONG, ids=range(len(WRONG)))
+def test_one_wrong_thing_is_one_line(overrides: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([ADDING, PLAIN, *overrides]) == 2
+    shown = capsys.readouterr()
+    (err,) = shown.err.splitlines()
+    assert err.startswith(line) and shown.out == ""
+
+
+def test_every_wrapper_can_be_named_with_all_its_fields() -> None:
+    """The keys are the record's fields with its defaults; the first wrapper is the innermost one."""
+    for (name, example), table in zip(schema.WRAPPERS.items(), typing.get_args(schema.Wrapper), strict=True):
+        fields = {field.name: field for field in dataclasses.fields(getattr(jlstm, name)) if field.name != "cell"}
+        assert list(example) == list(table.model_fields) == ["name", *fields] and table.__name__ == name
+        for key, field in fields.items():
+            missing = table.model_fields[key].default is PydanticUndefined
+            assert field.default == (dataclasses.MISSING if missing else table.model_fields[key].default)
+    every = f"model.wrappers={config._show(list(schema.WRAPPERS.values()))}"
+    got = config.load(ADDING, [every, "model.hidden_size=4", PLAIN]).config
+    inside = jlstm.VariationalDropout(jlstm.DropConnect(jlstm.Zoneout(jlstm.LSTM(4), 0.05, 0.2), 0.5), 0.2, 0.2)
+    assert build_cell(got.model, memory=2) == jlstm.ClipState(inside, 3.0)
+    assert schema.Config.model_validate(tomllib.loads(got.toml())) == got
+
+
+def test_a_config_without_wrappers_has_the_hash_it_had_before_there_were_any() -> None:
+    """So a run that an older version left is resumed."""
+    plain = config.load(ADDING).config
+    text = tomli_w.dumps(plain.model_dump(exclude=set(schema.NO_NUMBERS)))
+    before = text.replace("wrappers = []\n", "")
+    assert before != text and plain.sha256() == hashlib.sha256(before.encode()).hexdigest()
+    assert config.load(ADDING, [f"model.wrappers=[{ZONEOUT}]"]).config.sha256() != plain.sha256()
+
+
+@pytest.mark.parametrize("name", schema.WRAPPERS)
+def test_noise_is_drawn_in_training_and_never_in_evaluation(name: str) -> None:
+    sizes = ["task.length=6", "task.held_out=4", "model.hidden_size=4", "train.batch_size=3", PLAIN]
+    got = config.load(ADDING, [*sizes, f"model.wrappers=[{config._show(schema.WRAPPERS[name])}]"]).config
+    task = tasks.make(got)
+    params = task.init(jax.random.key(0))
+    # The same batch, and a key for the net or none: losses differ exactly where noise is drawn.
+    key = jax.random.key(1)
+    silent = tasks.make(got)
+    silent.noisy = False  # pyright: ignore[reportAttributeAccessIssue]
+    loss, quiet = (float(it.loss(params, None, None, jnp.int32(0), key)[0]) for it in (task, silent))
+    assert (loss != quiet) == (name != "ClipState") == got.model.noisy
+    x, target = task.held_out
+    y = jlstm.unroll(task.net, params, x)[1][:, 0]
+    np.testing.assert_allclose(task.evaluate(params, task.held_out), jnp.mean((y - target) ** 2), rtol=1e-6)
+
+
+def test_a_run_of_a_wrapped_cell_its_files_and_its_picture(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = [ADDING, *TINY, "model.dropout=0.0", f"model.wrappers=[{ZONEOUT}]", "run.dir=r"]
+    assert main(argv) == 0 and Path("r/gates.png").exists()
+    shown = capsys.readouterr().out
+    assert "left out" not in shown and "gates:" not in shown
+    got = config.load("r/config.toml").config
+    assert got == config.load(ADDING, argv[1:]).config
+    net, params = jlstm.load("r/model.safetensors")
+    assert net == tasks.make(got).net and isinstance(net.layers[0], jlstm.Zoneout)
+    value = json.loads(Path("r/run.json").read_text())["result"]["members"][0]["value"]
+    task = tasks.make(got)
+    assert float(task.evaluate(params, task.held_out)) == pytest.approx(value, rel=1e-5)
+    assert main([*argv, "model.wrappers=[]"]) == 2
+    assert "(model.wrappers: [{'name': 'Zoneout', " in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_sweep_over_wrappers_is_a_program_each(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = [ADDING, *TINY, f"sweep.model.wrappers=[[], [{ZONEOUT}], [{CLIP}, {ZONEOUT}]]", "sweep.seeds=2", "run.dir=r"]
+    assert main(argv) == 0
+    rows = lines("r/table.jsonl")
+    assert sorted(len(row["model.wrappers"]) for row in rows) == [0, 0, 1, 1, 2, 2]
+    assert len({row["value"] for row in rows}) == 6
+    printed = capsys.readouterr().out.splitlines()[-5:]  # the table: a line each, and where it is written
+    assert sorted(line.count("name") for line in printed) == [0, 0, 0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("wrap", "name", "first"),
+    [
+        (lambda cell: jlstm.Zoneout(cell, 0.1, 0.2), "LSTM in Zoneout", "input gate i"),
+        (lambda cell: jlstm.ClipState(jlstm.DropConnect(cell, 0.5), 0.1), "LSTM in DropConnect in ClipState",
+         "input gate i"),
+        (lambda cell: jlstm.ClipState(cell, 0.1, "gates"), "LSTM in ClipState", "i, before its activation"),
+    ],
+)  # fmt: skip
+def test_the_picture_of_a_wrapped_lstm_has_its_gates(wrap: typing.Any, name: str, first: str) -> None:
+    net = jlstm.Stack((jlstm.GRU(3), wrap(jlstm.LSTM(5)), jlstm.Dense(2)))
+    x = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+    params = net.init(jax.random.key(0), 3)
+    (part,) = anatomy.look(net, params, x)
+    assert part.name == f"{name} of 5 units (layer 2 of 2)"
+    assert part.gates[0].name == first and [row.name for row in part.states] == ["cell state c", "hidden state h"]
+    z = jlstm.trace(net, params, x)[1][1].z.i
+    want = np.asarray(z if "before" in first else jax.nn.sigmoid(z))
+    np.testing.assert_allclose(part.gates[0].values, want, atol=1e-6)
