@@ -1,5 +1,6 @@
 """Strict from the start: four virtual devices for the sharding tests, no silent broadcasting, `--slow`."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,9 @@ from jax.experimental.compilation_cache import compilation_cache
 from experiments import pictures
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Tracing makes objects by the million; looking through them all for cycles, again and again, was a tenth of the time.
+gc.freeze()
+gc.set_threshold(100_000, 20, 20)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -63,13 +63,10 @@ def imported(name: str) -> None:
         pytest.importorskip(TABLE[name].module, reason=f"{name} is not installed", exc_type=ImportError)
 
 
-# A stack and two directions of one peer; those of all others with `--slow`.
+# Stacks and two directions with `--slow`.
 @pytest.mark.parametrize(
     ("net", "name"),
-    [
-        pytest.param(net, name, marks=() if net == "lstm" or name == "flax-nnx" else pytest.mark.slow)
-        for net, name in PAIRS
-    ],
+    [pytest.param(net, name, marks=() if net == "lstm" else pytest.mark.slow) for net, name in PAIRS],
 )
 def test_contenders_agree_in_values_and_gradients(net: Any, name: str) -> None:
     imported(name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import cases
+import covering
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -249,22 +250,22 @@ def choices(strength: int) -> list[dict[str, Any]]:
     return [
         choice
         for rows, batch in tables.items()
-        for choice in cases.sample({"row": rows} | cases.OPTIONS | {"batch": batch}, strength)
+        for choice in covering.sample({"row": rows} | cases.OPTIONS | {"batch": batch}, strength)
     ]
 
 
 def linear_choices() -> list[dict[str, Any]]:
     """Of the backend that few cells have."""
     rows = tuple(name for name in cases.CELLS | cases.VARIANTS if name.startswith("min-lstm"))
-    return cases.sample({"row": rows} | cases.OPTIONS | {"backend": ("associative",), "batch": ((2, 2), ())}, 2)
+    return covering.sample({"row": rows} | cases.OPTIONS | {"backend": ("associative",), "batch": ((2, 2), ())}, 2)
 
 
-@pytest.mark.parametrize("choice", choices(2), ids=cases.label)
+@pytest.mark.parametrize("choice", choices(2), ids=covering.label)
 def test_values_and_gradients(choice):
     check(choice)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("choice", choices(3) + linear_choices(), ids=cases.label)
+@pytest.mark.parametrize("choice", choices(3) + linear_choices(), ids=covering.label)
 def test_values_and_gradients_of_all_triples(choice):
     check(choice)

@@ -163,6 +163,7 @@ def test_a_run_of_a_wrapped_cell_its_files_and_its_picture(capsys: pytest.Captur
 
 
 @pytest.mark.usefixtures("no_pictures")
+@pytest.mark.slow
 def test_a_sweep_over_wrappers_is_a_program_each(capsys: pytest.CaptureFixture[str]) -> None:
     argv = [ADDING, *TINY, f"sweep.model.wrappers=[[], [{ZONEOUT}], [{CLIP}, {ZONEOUT}]]", "sweep.seeds=2", "run.dir=r"]
     assert main(argv) == 0

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cases
+import covering
 import frameworks
 import jax
 import jax.numpy as jnp
@@ -49,7 +49,7 @@ OPTIONS = dict.fromkeys(
 )
 
 
-@pytest.mark.parametrize("choice", cases.sample(OPTIONS), ids=cases.label)
+@pytest.mark.parametrize("choice", covering.sample(OPTIONS), ids=covering.label)
 def test_a_drop_in_for_nnx_rnn(choice: dict[str, bool]) -> None:
     """Options at the call and at the making are the same; outputs behind the end are flax's own and 0 here."""
     mine = rnn()

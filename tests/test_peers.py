@@ -61,9 +61,8 @@ def test_values_and_gradients(case: Case) -> None:
         return jax.grad(loss, has_aux=True)
 
     peer = [JAX_PEERS[case.peer](case)] if case.peer in JAX_PEERS else []
-    # One program: compiling is what this costs.
-    backends = ("hoisted",) if case.two_way else cases.BACKENDS
-    runs = [gradients(run) for run in [*peer, *[ours(case, backend) for backend in backends]]]
+    # One program: compiling is what this costs. That "scan" has the same numbers is the contract's to show.
+    runs = [gradients(run) for run in [*peer, ours(case, "hoisted")]]
     found = jax.jit(lambda a: [run(a) for run in runs], compiler_options=cases.quick())(a)
     (want_grads, want), *mine = found if peer else [torch(case, a, weights), *found]
     assert all(np.any(leaf) for leaf in jax.tree.leaves(want_grads))

@@ -165,9 +165,12 @@ def test_trace_shows_what_unroll_did(x64):
     assert two_ways[0].states.c.shape == two_ways[1].z.f.shape == (B, T, cases.H)
 
 
-def test_no_steps_and_no_rows(x64):
+@pytest.mark.parametrize(
+    "rows", [cases.LSTMS | cases.OTHERS, pytest.param(cases.CELLS, marks=pytest.mark.slow)], ids=["engine", "cells"]
+)
+def test_no_steps_and_no_rows(x64, rows):
     """T = 0 and batch 0 for every net, with everything on: the state is what came, y is 0, and gradients are 0."""
-    everything = {name: arrays(net) for name, net in cases.ROWS.items()}
+    everything = {name: arrays(net) for name, net in rows.items()}
 
     def run(net, arrays):
         params, x, state, masks = arrays
@@ -182,7 +185,7 @@ def test_no_steps_and_no_rows(x64):
         bare = [jlstm.unroll(net, params, x[:, :0], return_sequences=sequences)[1] for sequences in (False, True)]
         return jax.grad(loss, has_aux=True)(params), empty, *bare
 
-    results = compiled(lambda e: {name: run(cases.ROWS[name], arrays) for name, arrays in e.items()})(everything)
+    results = compiled(lambda e: {name: run(rows[name], arrays) for name, arrays in e.items()})(everything)
     for name, ((gradients, (end, y)), (_, empty), last, sequence) in results.items():
         equal(end, everything[name][2])
         assert not any(np.any(leaf) for leaf in jax.tree.leaves((gradients, y, last))), name

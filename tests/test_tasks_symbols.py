@@ -63,7 +63,7 @@ def test_formal_languages(name: str) -> None:
 
 
 def test_the_score_by_length_is_of_the_strings_of_each_length() -> None:
-    task = made("parity", "task.length=3", "task.test_length=7", "task.test=5", "task.held_out=4")
+    task = made("parity", "task.length=2", "task.test_length=4", "task.test=9", "task.held_out=4")
     params = jax.jit(task.init)(jax.random.key(0))
     found = task.findings(params, jax.random.key(0))
     right = []
@@ -73,10 +73,10 @@ def test_the_score_by_length_is_of_the_strings_of_each_length() -> None:
             right.append((int(length) - 1, int(np.argmax(jlstm.unroll(task.net, params, x)[1])) == target))
     for length, got in zip(found.by_length.lengths, found.by_length.values, strict=True):
         assert got == pytest.approx(100 * np.mean([is_right for at, is_right in right if at == length]))
-    assert found.by_length.trained_to == 3 and list(found.by_length.lengths) == [1, 2, 3, 4, 5, 6, 7]
-    score = 100 * np.mean([is_right for at, is_right in right if at > 3])
+    assert found.by_length.trained_to == 2 and list(found.by_length.lengths) == [1, 2, 3, 4]
+    score = 100 * np.mean([is_right for at, is_right in right if at > 2])
     assert task.evaluate(params, task.test) == pytest.approx(score) and 0 < score < 100
-    assert task.example().symbols[-1] == "?" and len(task.example().inputs) == 4
+    assert task.example().symbols[-1] == "?" and len(task.example().inputs) == 3
     with pytest.raises(UsageError, match=re.escape("task.test_length: expected more than task.length = 40, got 40.")):
         made("parity", "task.test_length=40")
 
