@@ -26,6 +26,8 @@ DONE, UNWRITABLE, DIVERGED = 0, 1, 3
 def run(request: Request, to: Console, *, resume: bool, overwrite: bool) -> int:
     """Runs every program of the config that is not finished, and prints the result; returns the exit code."""
     path = place(request)
+    # A call then runs in the thread that makes it: the threads of a sweep take none from the pool that they wait for.
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
     try:
         return _run(request, path, to, resume=resume, overwrite=overwrite)
     except Exception as error:

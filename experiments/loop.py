@@ -16,6 +16,7 @@ from experiments.directory import RunDirectory
 from experiments.report import Progress
 from experiments.schema import Config
 from experiments.signals import Signals
+from experiments.spread import spread
 from experiments.tasks import Task
 from experiments.train import NEVER, TrainState, at_once, make_train, members, over_members
 
@@ -51,21 +52,22 @@ class Programs(NamedTuple):
 def compile_programs(config: Config, task: Task, rows: Sequence[Mapping[str, Any]]) -> Programs:
     """The three programs of a setting whose members are `rows`; each is compiled at its first call."""
     train, member = make_train(config, task), members(config, rows)
-    parallel = at_once(config, len(rows))
+    threads, beside = at_once(config, len(rows))
 
     @partial(jax.jit, donate_argnums=0)
     def advance(state: TrainState, member: Any, data: Any, first: Any, count: Any) -> tuple[TrainState, jax.Array]:
-        return over_members(lambda m, s: train.advance(m, s, data, first, count), parallel)(member, state)
+        return over_members(lambda m, s: train.advance(m, s, data, first, count), beside)(member, state)
 
     @jax.jit
     def evaluate(params: Any, data: Any) -> jax.Array:
-        return over_members(lambda p: train.evaluate(p, data), parallel)(params)
+        return over_members(lambda p: train.evaluate(p, data), beside)(params)
 
-    start = jax.jit(over_members(train.start, parallel))
+    start = jax.jit(over_members(train.start, beside))
+    steps = spread(advance, len(rows), threads, over=2)
     return Programs(
         lambda: start(member),
-        lambda state, data, first, count: advance(state, member, data, jnp.int32(first), jnp.int32(count)),
-        evaluate,
+        lambda state, data, first, count: steps(state, member, data, jnp.int32(first), jnp.int32(count)),
+        spread(evaluate, len(rows), threads, over=1),
     )
 
 

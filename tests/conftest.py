@@ -16,6 +16,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from experiments import pictures
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_cpu_enable_async_dispatch", False)  # as experiments.job has it
 # Tracing makes objects by the million; looking through them all for cycles, again and again, was a tenth of the time.
 gc.freeze()
 gc.set_threshold(100_000, 20, 20)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import threading
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +17,7 @@ from runs import ADDING, TINY, lines
 import jlstm
 from experiments import config, loop, sweep, table, tasks
 from experiments.run import main
+from experiments.spread import spread
 from experiments.tasks.adding import AddingTask
 from experiments.train import NEVER, make_train, members
 
@@ -55,6 +58,32 @@ def test_members_equal_their_single_runs(parallel: int) -> None:
         np.testing.assert_allclose(losses[i], its_losses, rtol=1e-5)
         jax.tree.map(lambda a, b, i=i: np.testing.assert_allclose(a[i], b, atol=1e-5), state.params, its_state.params)
     assert len({float(loss) for loss in losses[:, -1]}) == 6  # no two members are the same run
+
+
+@pytest.mark.parametrize(
+    ("n", "threads", "sizes"), [(6, 2, [3, 3]), (5, 2, [3, 3]), (5, 4, [2, 2, 2]), (3, 3, [1, 1, 1])]
+)
+def test_members_are_spread_over_threads(n: int, threads: int, sizes: list[int]) -> None:
+    """Each share by one call of one program, in whatever thread; all at one time, in the order of the members."""
+    calls, traces, meeting = [], [], threading.Barrier(len(sizes))
+
+    @jax.jit
+    def program(x: Any, y: Any, shared: Any) -> Any:
+        traces.append(len(x))
+        return {"sum": x + y["y"] + shared}
+
+    def f(x: Any, *rest: Any) -> Any:
+        calls.append(len(x))
+        if len(calls) > len(sizes):  # behind the first round, whose first call compiles
+            meeting.wait(timeout=60)
+        return program(x, *rest)
+
+    call = spread(f, n, threads, over=2)
+    x = np.arange(n, dtype=np.float32)
+    for shared in (np.float32(100), np.float32(200)):
+        got = call(x, {"y": 10 * x}, shared)
+        np.testing.assert_array_equal(got["sum"], 11 * x + shared)
+    assert calls == 2 * sizes and traces == sizes[:1]
 
 
 def test_a_sweep_is_traced_once_however_many_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
