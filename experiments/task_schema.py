@@ -81,6 +81,7 @@ class Sunspots(Table):
     """Next year's sunspots from `length` years; `held_out` counts the last years of 1700-1920, kept to choose by.
 
     With `difference` the net answers the change since this year. `noise` on training inputs, in standard deviations.
+    With `root` the net reads and answers square roots, in which all these are then.
     """
 
     name: Literal["sunspots"]
@@ -88,6 +89,7 @@ class Sunspots(Table):
     held_out: Annotated[int, Field(ge=1, le=100)] = 35
     difference: bool = True
     noise: NonNegativeFloat = 0.0
+    root: bool = False
 
 
 class CSV(Table):

@@ -98,6 +98,22 @@ def test_sunspots_are_the_series_of_the_protocol() -> None:
     assert task.evaluate(params, task.test) == pytest.approx(both, rel=1e-5)
 
 
+def test_square_roots_are_the_nets_alone() -> None:
+    """It reads and answers them; the measure and the picture are in the units of the series."""
+    task = made("sunspots", "task.held_out=35", "task.root=true")
+    numbers, rows = task.series.target, slice(1979 - 1700, None)
+    roots, past = np.sqrt(numbers), np.sqrt(numbers[: 1886 - 1700])
+    z = (roots - past.mean()) / past.std()
+    params = jax.jit(task.init)(jax.random.key(0))
+    y = np.asarray(jlstm.unroll(task.net, params, jnp.asarray(z[rows.start - 12 : rows.start, None], jnp.float32))[1])
+    said = max(past.mean() + past.std() * (z[rows.start - 1] + y[0]), 0) ** 2
+    assert task.findings(params, jax.random.key(0)).forecast.predicted[-1] == pytest.approx(said, rel=1e-4)
+    last = task.windows(task.span(1979, 1979))
+    assert task.evaluate(params, last) == pytest.approx((said - numbers[-1]) ** 2 / 1535, rel=1e-3)
+    low = params[:-1] + (params[-1]._replace(b=params[-1].b - 9),)
+    assert task.evaluate(low, last) == pytest.approx(numbers[-1] ** 2 / 1535, rel=1e-5)  # no number is below 0
+
+
 @pytest.mark.parametrize("difference", ["true", "false"])
 def test_a_forecast_is_measured_in_the_units_of_the_target(tmp_path: Path, difference: str) -> None:
     """Every window, cut out of the columns one after the other."""

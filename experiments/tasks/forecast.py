@@ -78,8 +78,10 @@ class Windows(NamedTuple):
 class ForecastTask:
     """What `experiments.tasks.Task` asks of a task with a `Series`; its `score` and its `findings` are its own.
 
-    Inputs and target are standardised by mean and deviation of the training rows. With `difference` the net answers
-    by how much the target will differ from its last known value. `noise`, in deviations, goes on training inputs.
+    Inputs and target are standardised by mean and deviation of the training rows, with `root` those of their square
+    roots: noise that grows with the numbers, as that of counts does, has one size then. With `difference` the net
+    answers by how much the target will differ from its last known value. `noise`, in deviations, goes on training
+    inputs.
     """
 
     higher_is_better = False
@@ -87,17 +89,26 @@ class ForecastTask:
     sequences = False
     loss_name = "mean squared error [variances of the training targets]"
 
-    def __init__(self, config: Config, series: Series, names: list[str], difference: bool, noise: float = 0.0) -> None:
-        self.series, self.names, self.difference, self.noise = series, names, difference, noise
+    def __init__(
+        self,
+        config: Config,
+        series: Series,
+        names: list[str],
+        difference: bool,
+        noise: float = 0.0,
+        root: bool = False,
+    ) -> None:
+        self.series, self.names, self.difference, self.noise, self.root = series, names, difference, noise, root
         self.batch_size, self.noisy = config.train.batch_size, config.model.noisy
         self.net = build(config.model, outputs=1, memory=series.length)
         self.features = series.inputs.shape[1]
         past = slice(series.train.start, series.train.stop)
-        deviations = series.inputs[past].std(axis=0)
+        inputs, target = (np.sqrt(a) if root else a for a in (series.inputs, series.target))
+        deviations = inputs[past].std(axis=0)
         # A constant column says nothing: it becomes 0.
-        scaled = (series.inputs - series.inputs[past].mean(axis=0)) / np.where(deviations > 0, deviations, 1.0)
-        self.mean, self.deviation = float(series.target[past].mean()), float(series.target[past].std())
-        self._arrays = scaled.astype(np.float32), ((series.target - self.mean) / self.deviation).astype(np.float32)
+        scaled = (inputs - inputs[past].mean(axis=0)) / np.where(deviations > 0, deviations, 1.0)
+        self.mean, self.deviation = float(target[past].mean()), float(target[past].std())
+        self._arrays = scaled.astype(np.float32), ((target - self.mean) / self.deviation).astype(np.float32)
         self.data, self.held_out, self.test = map(self.windows, (series.train, series.held_out, series.test))
 
     def windows(self, span: Span) -> Windows:
@@ -144,8 +155,15 @@ class ForecastTask:
         raise NotImplementedError
 
     def evaluate(self, params: Any, data: Windows) -> Array:
-        errors = self.forecasts(params, data) - data.target[data.ends + self.series.horizon - 1]
-        return self.score(self.deviation**2 * jnp.mean(errors**2))
+        forecasts, answers = self.forecasts(params, data), data.target[data.ends + self.series.horizon - 1]
+        if self.root:
+            return self.score(jnp.mean((self.own_units(forecasts) - self.own_units(answers)) ** 2))
+        return self.score(self.deviation**2 * jnp.mean((forecasts - answers) ** 2))  # no difference of large numbers
+
+    def own_units(self, standardised: Any) -> Any:
+        """The target's numbers."""
+        value = self.mean + self.deviation * standardised
+        return value.clip(0) ** 2 if self.root else value
 
     def forecast(self, params: Any, *, quantity: str, time: str, spans: dict[str, Span]) -> Forecast:
         """What the net says of every row that has a whole window before it."""
@@ -157,10 +175,8 @@ class ForecastTask:
         for name, span in spans.items():
             rows = self.series.answers(span)
             named[name] = float(times[rows[0]]), float(times[rows[-1]])
-        own_units = self.mean + self.deviation * predicted
-        return Forecast(
-            times[answers], self.series.target[answers], own_units, named, quantity, time, self.series.horizon
-        )
+        own = self.own_units(predicted)
+        return Forecast(times[answers], self.series.target[answers], own, named, quantity, time, self.series.horizon)
 
     def baselines(self) -> dict[str, float]:
         """The linear one is fitted on all that is before the test: it has no choices to make on held-out data."""

@@ -37,7 +37,7 @@ class SunspotsTask(ForecastTask):
         start = stop - task.held_out
         parts = Span(0, start), Span(start, stop), Span(stop, len(numbers))
         series = Series(self.years, numbers[:, None], numbers, task.length, 1, *parts)
-        super().__init__(config, series, ["sunspot number"], task.difference, task.noise)
+        super().__init__(config, series, ["sunspot number"], task.difference, task.noise, task.root)
         self.tests = {f"{a}-{b}": self.span(a, b) for a, b in TESTS}
         self.before = Span(0, stop)
         scores = {"1700-1920": self.before, **self.tests}
