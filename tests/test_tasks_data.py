@@ -110,7 +110,7 @@ def test_square_roots_are_the_nets_alone() -> None:
     assert task.findings(params, jax.random.key(0)).forecast.predicted[-1] == pytest.approx(said, rel=1e-4)
     last = task.windows(task.span(1979, 1979))
     assert task.evaluate(params, last) == pytest.approx((said - numbers[-1]) ** 2 / 1535, rel=1e-3)
-    low = params[:-1] + (params[-1]._replace(b=params[-1].b - 9),)
+    low = (*params[:-1], params[-1]._replace(b=params[-1].b - 9))
     assert task.evaluate(low, last) == pytest.approx(numbers[-1] ** 2 / 1535, rel=1e-5)  # no number is below 0
 
 
