@@ -7,10 +7,15 @@ no longer a number, 130 Ctrl-C, 138 SIGUSR1, 143 SIGTERM: saved, --resume contin
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
+
+if __name__ == "__main__":
+    # Until a run saves on signals, Ctrl-C ends the process: what is imported here may swallow a KeyboardInterrupt.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 try:
     from experiments import config, report
