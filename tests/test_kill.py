@@ -132,6 +132,15 @@ def test_a_sweep_that_is_killed_and_asked_to_stop_ends_like_one_that_was_not(
     same(path, whole(tmp_path, *SWEEP))
 
 
+def test_no_import_swallows_ctrl_c(tmp_path: Path) -> None:
+    """The first package that the command imports stands for all that do."""
+    swallows = "import os, signal\ntry:\n    os.kill(os.getpid(), signal.SIGINT)\nexcept KeyboardInterrupt:\n    pass\n"
+    (tmp_path / "pydantic.py").write_text(swallows)
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{CONFIGS.parent}"}
+    done = subprocess.run([sys.executable, "-m", "experiments.run", "--list"], env=environment, capture_output=True)
+    assert done.returncode == -signal.SIGINT, done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("more", [[], SWEEP], ids=["run", "sweep"])
 def test_ten_kills_at_random_points(more: list[str], tmp_path: Path) -> None:
