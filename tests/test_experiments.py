@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from runs import ADDING, TINY
+from small_run import ADDING, TINY
 
 import jlstm
 from experiments import config, device, directory, loop, report, tasks

@@ -10,7 +10,7 @@ import typing
 from pathlib import Path
 
 import pytest
-from runs import ADDING
+from small_run import ADDING
 
 import jlstm
 from experiments import config, schema, task_schema

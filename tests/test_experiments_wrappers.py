@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tomli_w
 from pydantic_core import PydanticUndefined
-from runs import ADDING, TINY, lines
+from small_run import ADDING, TINY, lines
 
 import jlstm
 from experiments import config, schema, tasks

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from runs import ADDING, TINY, lines
+from small_run import ADDING, TINY, lines
 
 import jlstm
 from experiments import config, loop, sweep, table, tasks

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from runs import ADDING, TINY, lines
+from small_run import ADDING, TINY, lines
 
 from experiments import config, directory, loop, report, tracker
 from experiments.run import main
