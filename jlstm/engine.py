@@ -117,13 +117,14 @@ def run_cell(cell: Cell, params: Params, x: Array, state: State, run: Run) -> tu
         project = jax.vmap(lambda x, n: cell.project(params, x, Noise(noise.sequence, n)))
         return noise.sequence, Steps(project(xs.x, noise.step), xs.valid, xs.reset, xs.cut, noise.step)
 
-    # A scan wants its carry to come out as it went in: in dtype, in sharding, in the mesh axes it varies over. Zeros
-    # made from what a step gives have all three. The step itself is dead code.
+    def one_step(state: State, xs: _PerStep) -> tuple[State, Y]:
+        first = one(xs)
+        noise, steps = prepare(jax.tree.map(lambda a: a[None], first))
+        step = one(steps)
+        return call_checks.cell_step(options.name, cell, params, first.x, state, step.z, Noise(noise, step.noise))
+
     xs = _PerStep(x, run.valid, run.reset, _cuts(run), run.t)
-    noise, steps = prepare(jax.tree.map(lambda a: a[None], one(xs)))
-    step = one(steps)
-    probe = call_checks.cell_step(options.name, cell, params, one(x), state, step.z, Noise(noise, step.noise))
-    like, blank = jax.tree.map(jnp.zeros_like, probe)
+    like, blank = _zeros(one_step, state, xs)
     origin, carry = add(origin, like), Carry(add(state, like), None if how.stack else blank)
 
     def sequence(carry: Carry, xs: _PerStep) -> tuple[Carry, Any]:
@@ -140,6 +141,19 @@ def run_cell(cell: Cell, params: Params, x: Array, state: State, run: Run) -> tu
         carry, (y, before) = _in_chunks(sequence, carry, xs, options.checkpoint_every, run.reverse)
     trace = None if before is None else Trace(before.state, before.z, y)
     return carry.state, y if how.stack else carry.last, trace
+
+
+def _zeros(f: Callable[..., Any], *args: Any) -> Any:
+    """Zeros like f's results.
+
+    A scan wants its carry to come out as it went in: in dtype, in sharding, in the mesh axes it varies over. Zeros made
+    from the results themselves have all three, and f is dead code then; mostly plain zeros have them as well.
+    """
+    jaxpr, shapes = jax.make_jaxpr(f, return_shape=True)(*args)
+    plain = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+    if [jax.typeof(a) for a in jax.tree.leaves(plain)] == jaxpr.out_avals:
+        return plain
+    return jax.tree.map(jnp.zeros_like, f(*args))
 
 
 class _PerStep(NamedTuple):

@@ -122,7 +122,11 @@ def unpack(packed: Any, like: Z) -> Z:
 
 def one(tree: Any) -> Any:
     """Stands for one step of a tree that leads with T (0 included), where only shapes, dtypes and sharding matter."""
-    return jax.tree.map(lambda a: jnp.sum(a, 0).astype(a.dtype), tree)
+
+    def leaf(a: Array) -> Array:
+        return jax.lax.squeeze(a, (0,)) if a.shape[0] == 1 else jnp.sum(a, 0).astype(a.dtype)
+
+    return jax.tree.map(leaf, tree)
 
 
 def body(
