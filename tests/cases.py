@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -224,17 +223,6 @@ def random_options(rng: np.random.Generator, batch: tuple[int, ...], T: int) -> 
 
 
 # ---- options
-
-
-@functools.cache
-def quick() -> dict[str, Any]:
-    """Compiler options for tiny arrays: speed is worth nothing there, and time to compile is what these tests cost."""
-    wanted = {"xla_backend_optimization_level": 0, "xla_cpu_parallel_codegen_split_count": 1}
-    try:  # four times faster, where this XLA has it
-        jax.jit(lambda x: x, compiler_options={"xla_cpu_use_fusion_emitters": False})(0)
-    except jax.errors.JaxRuntimeError:
-        return wanted
-    return wanted | {"xla_cpu_use_fusion_emitters": False}
 
 
 OPTIONS: dict[str, tuple[Any, ...]] = dict(

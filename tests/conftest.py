@@ -5,16 +5,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-# Before jax is imported by anything.
-os.environ.setdefault("KERAS_BACKEND", "jax")
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
-
 import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from experiments import pictures
 
+os.environ.setdefault("KERAS_BACKEND", "jax")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_cpu_enable_async_dispatch", False)  # as experiments.job has it
 # Tracing makes objects by the million; looking through them all for cycles, again and again, was a tenth of the time.
@@ -24,10 +21,20 @@ gc.set_threshold(100_000, 20, 20)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the full products of options and the long runs")
+    parser.addoption("--optimized", action="store_true", help="compile as users do, not as quickly as can be")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: runs with --slow only")
+    flags = {"xla_force_host_platform_device_count": 4}
+    if not config.getoption("--optimized"):
+        # What is compiled here is small, and to compile it is most of what it costs.
+        flags |= {"xla_backend_optimization_level": 0, "xla_cpu_parallel_codegen_split_count": 1}
+        if jax.__version_info__ < (0, 11):
+            flags["xla_cpu_use_fusion_emitters"] = "false"  # a later XLA ends the process that names it
+    # Read with the first array, and by the processes that tests start.
+    given = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = " ".join([*(f"--{name}={value}" for name, value in flags.items()), given])
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -55,16 +62,7 @@ def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture
-def compile_fast() -> Iterator[None]:
-    """For nets that are small: they compile longer than they run."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
-@pytest.fixture
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiled_once: None, compile_fast: None) -> None:
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiled_once: None) -> None:
     """Runs are kept under the working directory."""
     monkeypatch.chdir(tmp_path)
 

@@ -17,8 +17,6 @@ import jlstm
 from experiments.benchmark import linear
 from jlstm import kernels
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 BOTH = ("hoisted", "associative")
 NET = jlstm.MinLSTM(cases.H, learn_initial_state=True)
 MIXED = jlstm.Stack((NET, jlstm.Dropout(0.4), jlstm.Bidirectional(jlstm.MinLSTM(3)), jlstm.Dense(2)))
@@ -49,7 +47,7 @@ def test_values_and_derivatives(x64, net):
         result = jlstm.unroll(net, params, x, state=state, key=jax.random.key(1), backend=backend, **RAGGED, **options)
         return total(*result), result
 
-    @functools.partial(jax.jit, compiler_options=cases.quick())
+    @jax.jit
     def run(args):
         results = []
         for backend, options in itertools.product(("scan", "associative"), choices):
@@ -69,7 +67,7 @@ def test_forward_mode_and_vmap(x64):
     def f(params, x, state, options):
         return total(*jlstm.unroll(NET, params, x, state=state, backend="associative", **options))
 
-    @functools.partial(jax.jit, compiler_options=cases.quick())
+    @jax.jit
     def run(args, options):
         whole = functools.partial(f, options=options)
         forward, reverse = jax.jvp(whole, args, v)[1], dot(jax.grad(whole, (0, 1, 2))(*args), v)

@@ -15,15 +15,9 @@ import jlstm
 from jlstm.initializers import Chrono, Constant, ForgetBias
 from jlstm.layers import BidirectionalParams, BidirectionalState
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 P = 2
 LENGTHS = np.array([0, 3, 7, 5], np.int32)
 close = dict(rtol=1e-5, atol=1e-5)
-
-
-def compiled(f: Any) -> Any:
-    return jax.jit(f, compiler_options=cases.quick())
 
 
 def random(net: Any, seed: int = 0, dtype: str = "float32") -> Any:
@@ -86,7 +80,7 @@ def test_onnxruntime(name: str) -> None:
     some = LENGTHS > 0  # the operator gives 0 for the state of an empty row
     reverse = (False, True)
 
-    @compiled
+    @jax.jit
     def ours(pair, x, start):
         parts = zip(pair, start, reverse, strict=True)
         ends = [jlstm.unroll(cell, p, x, state=s, reverse=r, **options) for p, s, r in parts]
@@ -171,7 +165,7 @@ def test_torch(name: str) -> None:
     of_state = [rng.normal(size=leaf.shape).astype("float32") for leaf in state]
     y, end, want = torch_gradients(module(torch.nn), rows(params), x, state, of_y, of_state)
 
-    @compiled
+    @jax.jit
     def ours(params, x):
         def loss(params, x):
             end, y = jlstm.unroll(cell, params, x, return_sequences=True, time_major=True)
@@ -222,7 +216,7 @@ def test_keras(reset_after: bool) -> None:
     mask = np.arange(T) < LENGTHS[:, None]
     fixed = [variable.value for variable in layer.non_trainable_variables]
 
-    @compiled
+    @jax.jit
     def run(params, weights):
         def ours(params):
             (h,), y = jlstm.unroll(

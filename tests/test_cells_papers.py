@@ -18,8 +18,6 @@ from test_programs import dots_in_loops
 
 import jlstm
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 H = cases.H
 # With the number of products that a step has with the state.
 CELLS = [
@@ -114,7 +112,7 @@ def test_layer_norm_is_torchs():
         return jnp.sum(y * weights), y
 
     gradient = jax.grad(loss, (0, 1), has_aux=True)
-    grads, y = jax.jit(gradient, compiler_options=cases.quick())(params, x)
+    grads, y = jax.jit(gradient)(params, x)
     p = type(params)(*[None if a is None else torch.tensor(a, requires_grad=True) for a in params])
     x_t = torch.tensor(x, requires_grad=True)
     h, c, ys = torch.zeros(B, H), torch.zeros(B, H), []
@@ -180,7 +178,7 @@ def test_slstm_does_not_overflow(forget_gate, dtype):
         end, h = gated(z, forget_gate=forget_gate)
         return jnp.sum(h.astype("float32")), (end, h)
 
-    gradient, (end, h) = jax.jit(jax.grad(loss, has_aux=True), compiler_options=cases.quick())(z)
+    gradient, (end, h) = jax.jit(jax.grad(loss, has_aux=True))(z)
     for leaf in (*jax.tree.leaves(end), h, gradient):
         assert jnp.all(jnp.isfinite(leaf.astype("float32")))
     assert jnp.all(jnp.abs(h) <= 1) and jnp.all(end.n >= 1) and jnp.any(gradient != 0)
@@ -240,7 +238,7 @@ def test_the_papers_learning_rule(x64, backend):
         def loss(params):
             return jnp.sum(errors * jlstm.unroll(net, params, x, return_sequences=True, backend=backend)[1])
 
-        return jax.jit(jax.grad(loss), compiler_options=cases.quick())(params)
+        return jax.jit(jax.grad(loss))(params)
 
     truncated, whole = gradient(net), gradient(dataclasses.replace(net, truncated_gradient=False))
     rules = [oracle_papers.original_lstm_learning_rule(net, params, *row) for row in zip(x, errors, strict=True)]

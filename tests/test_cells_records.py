@@ -9,13 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from small import B, D, H, bitwise, equal, inputs, value
-from test_cells_gated import P, compiled, random
+from test_cells_gated import P, random
 from test_programs import dots_in_loops, scans
 
 import jlstm
 from jlstm.initializers import Normal
-
-pytestmark = pytest.mark.usefixtures("compile_fast")
 
 # ---- what is compiled
 
@@ -107,7 +105,7 @@ def test_dtypes(name: str) -> None:
     cell, half = make(name), make(name, compute_dtype="bfloat16")
     params, x = random(cell), inputs(cell, "float32")
 
-    @compiled
+    @jax.jit
     def run(params, x):
         grads = jax.grad(lambda p: jnp.sum(jlstm.unroll(half, p, x)[1].astype("float32")))(params)
         return jlstm.unroll(half, params, x), jlstm.unroll(cell, params, x), grads
@@ -127,7 +125,7 @@ def test_module_functions_are_the_cell(name: str) -> None:
     params, x = random(cell), np.ones((B, D), "float32")
     options = {field: getattr(cell, field) for field in ("activation", "gate_activation")}
 
-    @compiled
+    @jax.jit
     def both(params, x):
         start = module.initial_state(params, (B,))
         return module.step(params, start, x, **options), jlstm.step(cell, params, None, x)

@@ -37,7 +37,7 @@ class Case:
         self.choice, self.net, self.batch = choice, (cases.ROWS | cases.VARIANTS)[choice["row"]], choice["batch"]
         self.static = {name: choice[name] for name in STATIC}
         self.two_way = choice["row"].startswith("bi-")
-        self._run = jax.jit(jax.value_and_grad(self._loss, has_aux=True), compiler_options=cases.quick())
+        self._run = jax.jit(jax.value_and_grad(self._loss, has_aux=True))
 
     def arrays(self, seed: int) -> dict[str, Any]:
         """Batch-major. The key and t stand among them, so that nothing is compiled anew for another."""

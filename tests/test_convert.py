@@ -13,8 +13,6 @@ from small import bitwise
 
 import jlstm
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 TOLERANCE = dict(rtol=1e-5, atol=1e-5)
 
 

@@ -13,8 +13,6 @@ from small import RAGGED, B, D, T, equal, inputs
 
 import jlstm
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 H = cases.H
 
 
@@ -70,7 +68,7 @@ def test_every_mode_of_both_orders(x64, cell):
         hessians = [jax.hessian(functools.partial(f, backend=backend), 2)(*args) for backend in cases.BACKENDS]
         return first, second, hessians
 
-    derivatives, values = (jax.jit(g, compiler_options=cases.quick()) for g in (derivatives, f))
+    derivatives, values = (jax.jit(g) for g in (derivatives, f))
     first, second, (want, got) = derivatives(args)
 
     def difference(f, direction, e=1e-4):
@@ -92,7 +90,7 @@ def test_vmap_with_masks(x64, net):
     def f(params, x, options):
         return total(*jlstm.unroll(net, params, x, **options))
 
-    @functools.partial(jax.jit, compiler_options=cases.quick())
+    @jax.jit
     def run(params, many, x, options):
         grad = jax.value_and_grad(f, (0, 1))
         each = jax.vmap(grad, (None, 0, 0))
@@ -128,7 +126,7 @@ def test_truncation_is_a_loop_over_chunks(x64, reverse, t):
             value += jnp.sum(jnp.sin(y))
         return value + total(state, ())
 
-    @functools.partial(jax.jit, compiler_options=cases.quick())
+    @jax.jit
     def gradients(*args):
         both = [functools.partial(whole, backend=backend) for backend in cases.BACKENDS]
         return [jax.grad(f, (0, 1, 2))(*args) for f in (*both, loop)]

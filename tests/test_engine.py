@@ -1,7 +1,5 @@
 """The engine's promises, on the LSTM and on cells that strain the protocol: numbers and gradients."""
 
-import functools
-
 import cases
 import jax
 import jax.numpy as jnp
@@ -13,8 +11,6 @@ from jax.test_util import check_grads
 from small import RAGGED, B, D, H, T, bitwise, equal, inputs, lstm, value
 
 import jlstm
-
-pytestmark = pytest.mark.usefixtures("compile_fast")
 
 SKETCHES = [sketches.LSTMP(), sketches.OldGRU(), sketches.Noisy(), sketches.MinLSTM(), sketches.ConvRNN()]
 
@@ -37,7 +33,7 @@ def test_oracle(x64, batch, ragged, reverse):
         end, y = jlstm.unroll(cell, params, x, state=state, **static, **options)
         return sum(jnp.sum(a * w) for a, w in zip((y, end.h, end.c), weights, strict=True)), (tuple(end), y)
 
-    @functools.partial(jax.jit, compiler_options=cases.quick())
+    @jax.jit
     def run(*args):
         grad = jax.grad(loss, (0, 1, 2), has_aux=True)
         return [grad(*args, static, w) for static, w in zip(statics, weights, strict=True)]
@@ -68,7 +64,7 @@ def test_sketches(x64, net, options):
     state = jax.tree.map(lambda a: a + 0.1, net.initial_state(params, (B,)))
     key = jax.random.key(1)
 
-    @functools.partial(jax.jit, compiler_options=cases.quick())
+    @jax.jit
     def run(params, x, state):
         grads = [jax.grad(value(net, b, key=key, **RAGGED, **options), (0, 1, 2)) for b in cases.BACKENDS]
         products = [jax.jvp(grad, (params, x, state), (params, x, state)) for grad in grads]

@@ -16,8 +16,6 @@ from small import bitwise
 
 import jlstm
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 nnx = pytest.importorskip("flax.nnx", exc_type=ImportError)
 flax_nnx = pytest.importorskip("jlstm.flax_nnx", exc_type=ImportError)
 

@@ -7,8 +7,6 @@ import pytest
 import jlstm
 from jlstm import GATES, initializers
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 KEY, D, H = jax.random.key(0), 24, 32
 
 

@@ -33,11 +33,12 @@ class Process:
     def __init__(self, directory: Path, *more: str) -> None:
         self.directory, self.log = directory, directory.with_suffix(".log")
         root = CONFIGS.parent
+        one_device = os.environ["XLA_FLAGS"].replace("device_count=4", "device_count=1")
         with open(self.log, "a", encoding="utf-8") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "experiments.run", *RUN, f"run.dir={directory}", *more, "--resume"],
                 cwd=root,
-                env={**os.environ, "PYTHONPATH": str(root), "XLA_FLAGS": ""},
+                env={**os.environ, "PYTHONPATH": str(root), "XLA_FLAGS": one_device},
                 stdout=log,
                 stderr=log,
             )

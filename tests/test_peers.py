@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import cases
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from peers import Arrays, Case, Run, arrays, keras, linen, nnx, ours, torch
-
-pytestmark = pytest.mark.usefixtures("compile_fast")
 
 CASES = [
     Case("keras", "forward", None, False, True),
@@ -63,7 +60,7 @@ def test_values_and_gradients(case: Case) -> None:
     peer = [JAX_PEERS[case.peer](case)] if case.peer in JAX_PEERS else []
     # One program: compiling is what this costs. That "scan" has the same numbers is the contract's to show.
     runs = [gradients(run) for run in [*peer, ours(case, "hoisted")]]
-    found = jax.jit(lambda a: [run(a) for run in runs], compiler_options=cases.quick())(a)
+    found = jax.jit(lambda a: [run(a) for run in runs])(a)
     (want_grads, want), *mine = found if peer else [torch(case, a, weights), *found]
     assert all(np.any(leaf) for leaf in jax.tree.leaves(want_grads))
     for grads, result in mine:

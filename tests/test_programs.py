@@ -107,7 +107,6 @@ def test_checkpoint_memory():
         assert np.max(np.abs(a - b)) <= 1e-6 * max(1.0, float(np.max(np.abs(b))))
 
 
-@pytest.mark.usefixtures("compile_fast")
 def test_bfloat16():
     """bfloat16 operands, float32 results, c and parameters; within 2e-2 of float32 over T = 200, gradients too."""
     cell, half = jlstm.LSTM(32), jlstm.LSTM(32, compute_dtype="bfloat16")
@@ -129,7 +128,6 @@ def test_bfloat16():
         assert np.linalg.norm(a - b) <= 2e-2 * np.linalg.norm(b)
 
 
-@pytest.mark.usefixtures("compile_fast")
 @pytest.mark.parametrize(
     "wide", ["float32", "bfloat16", *(pytest.param(wide, marks=pytest.mark.slow) for wide in ("float16", "float64"))]
 )
@@ -187,7 +185,6 @@ def test_the_environment_chooses(monkeypatch):
     assert program(None) == scan and program("hoisted") == hoisted
 
 
-@pytest.mark.usefixtures("compile_fast")
 def test_second_call_does_not_trace():
     traced = []
 

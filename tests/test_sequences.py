@@ -12,13 +12,7 @@ from small import equal
 import jlstm
 from jlstm.cells import lstm
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 B, T = 4, 7
-
-
-def compiled(f):
-    return jax.jit(f, compiler_options=cases.quick())
 
 
 def arrays(net, batch=(B,)):
@@ -61,7 +55,7 @@ def test_chunks_steps_and_the_last_step(x64, name, reverse):
         state, y = jax.lax.scan(take, state, (t + jnp.arange(T), *over_time))
         return state, jnp.moveaxis(y, 0, 1)
 
-    @compiled
+    @jax.jit
     def run(params, x, state, masks):
         whole = chunk(params, x, state, masks, 0, T)
         middle, y = chunk(params, x, state, masks, *((border, T) if reverse else (0, border)))
@@ -125,7 +119,7 @@ def test_episodes_are_separate_runs(x64, name, reverse):
 
         return jax.value_and_grad(loss, (0, 1), has_aux=True)
 
-    equal(*compiled(lambda *args: [gradients(f)(*args) for f in (whole, separate)])(params, x))
+    equal(*jax.jit(lambda *args: [gradients(f)(*args) for f in (whole, separate)])(params, x))
 
 
 def test_trace_shows_what_unroll_did(x64):
@@ -137,7 +131,7 @@ def test_trace_shows_what_unroll_did(x64):
     valid, resets = acting(masks)
     swap = functools.partial(jax.tree.map, lambda a: jnp.swapaxes(a, 0, 1))
 
-    @compiled
+    @jax.jit
     def run(params, p_net, x, state, masks):
         swapped = masks | {"mask": masks["mask"].T, "resets": masks["resets"].T}
         return (
@@ -185,7 +179,7 @@ def test_no_steps_and_no_rows(x64, rows):
         bare = [jlstm.unroll(net, params, x[:, :0], return_sequences=sequences)[1] for sequences in (False, True)]
         return jax.grad(loss, has_aux=True)(params), empty, *bare
 
-    results = compiled(lambda e: {name: run(rows[name], arrays) for name, arrays in e.items()})(everything)
+    results = jax.jit(lambda e: {name: run(rows[name], arrays) for name, arrays in e.items()})(everything)
     for name, ((gradients, (end, y)), (_, empty), last, sequence) in results.items():
         equal(end, everything[name][2])
         assert not any(np.any(leaf) for leaf in jax.tree.leaves((gradients, y, last))), name

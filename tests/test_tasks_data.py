@@ -19,8 +19,6 @@ from experiments.config import UsageError
 from experiments.run import CONFIGS, main
 from experiments.tasks import digits
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 TINY = ["model.hidden_size=3", "train.batch_size=4"]
 README = (CONFIGS / "data" / "README.md").read_text(encoding="utf-8")
 

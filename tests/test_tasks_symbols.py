@@ -16,8 +16,6 @@ from experiments.config import UsageError
 from experiments.run import CONFIGS
 from experiments.tasks import copy_memory, reber, temporal_order
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 N, LONGEST = 2000, 41
 
 

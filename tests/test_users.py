@@ -5,12 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import oracle
-import pytest
 
 import jlstm
 from tests import test_readme
-
-pytestmark = pytest.mark.usefixtures("compile_fast")
 
 
 def torch_lstm(weights: dict[str, np.ndarray], x: np.ndarray, suffix: str) -> np.ndarray:

@@ -24,9 +24,6 @@ D, H, T = 3, 4, 7
 KEY = jax.random.key(3)
 
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
-
 # ---- zoneout
 
 
@@ -205,6 +202,6 @@ def test_a_clipped_memory():
         assert all(not np.any(tight.w_hh[:, jlstm.GATES.index(gate)]) for gate in gates)
 
 
-@functools.partial(jax.jit, static_argnums=0, compiler_options=cases.quick())
+@functools.partial(jax.jit, static_argnums=0)
 def gradients(nets: Any, params: Any, x: Any) -> list[Any]:
     return [jax.grad(lambda p, net=net: jnp.sum(jlstm.unroll(net, p, x)[1]))(params) for net in nets]

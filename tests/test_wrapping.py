@@ -23,9 +23,6 @@ D, H, T = 3, 4, 7
 KEY = jax.random.key(3)
 
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
-
 def everything(cell: Any) -> Any:
     return Zoneout(DropConnect(VariationalDropout(ClipState(cell, 1.0, "gates"), 0.2, 0.3), 0.4), 0.2, 0.3)
 
@@ -41,7 +38,7 @@ def test_one_key_is_one_noise():
         t, x, reset = now
         return jlstm.step(net, params, state, x, reset=reset, key=KEY, t=t)
 
-    @functools.partial(jax.jit, compiler_options=cases.quick())
+    @jax.jit
     def runs():
         middle, y = jlstm.unroll(net, params, x[:, :3], resets=resets[:, :3], t=4, **options)
         end, y_then = jlstm.unroll(net, params, x[:, 3:], resets=resets[:, 3:], t=7, state=middle, **options)
@@ -65,7 +62,7 @@ def test_every_level_draws_its_own():
         rates = (0.5,) if wrap is DropConnect else (0, 0.5) if wrap is VariationalDropout else (0.5, 0.5)
         net = wrap(wrap(net, *rates), *rates)
     params, _ = problem(net)
-    draw = jax.jit(lambda key: net.noise(key, params, (80,), 3), compiler_options=cases.quick())
+    draw = jax.jit(lambda key: net.noise(key, params, (80,), 3))
     noise, drawn = draw(KEY), []
     bitwise(draw(jax.random.PRNGKey(3)), noise)
     while isinstance(net, Wrapper):
@@ -84,7 +81,7 @@ def test_derivatives_of_both_orders(x64):
     x = cases.random_inputs(np.random.default_rng(1), net, (2, 4))
     ones, keys = jax.tree.map(np.ones_like, params), jax.random.split(KEY, 3)
 
-    @functools.partial(jax.jit, static_argnums=0, compiler_options=cases.quick())
+    @functools.partial(jax.jit, static_argnums=0)
     def products(backend):
         def f(params, key):
             return jnp.sum(jnp.sin(jlstm.unroll(net, params, x, key=key, backend=backend)[1]))
