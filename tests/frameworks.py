@@ -54,13 +54,10 @@ def params(net: Any, seed: int = 0) -> Any:
 
 @contextlib.contextmanager
 def settings() -> Iterator[None]:
-    """Tiny nets compile longer than they run; and other frameworks promote ranks, and call what is deprecated."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
+    """Other frameworks promote ranks, and call what is deprecated."""
     with jax.numpy_rank_promotion("allow"), warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 def need(*modules: str) -> None:

@@ -30,13 +30,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::P
 
 @pytest.fixture(autouse=True)
 def settings():
-    """Small programs compile longer than they run."""
-    promotion, fast = jax.config.jax_numpy_rank_promotion, jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_numpy_rank_promotion", "allow")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_numpy_rank_promotion", promotion)
-    jax.config.update("jax_disable_most_optimizations", fast)
+    """Other frameworks promote ranks."""
+    with jax.numpy_rank_promotion("allow"):
+        yield
 
 
 def plan(*chosen: contenders.Contender, dtype: str = "float32") -> Plan:
