@@ -250,3 +250,10 @@ def test_donation():
     donating = jax.jit(lambda s: jlstm.unroll(cell, params, x, state=s)[0], donate_argnums=0)
     equal(donating(state), jlstm.unroll(cell, params, x, state=kept)[0], 1e-6)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
+
+
+def test_a_step_is_in_the_loop_alone():
+    """What a step gives is known from its types: no step beside the loop, which derivatives would be taken of."""
+    cell, params = lstm("float32")
+    program = str(jax.make_jaxpr(lambda params, x: jlstm.unroll(cell, params, x))(params, inputs(cell, "float32")))
+    assert program.count("dot_general[") == 5  # W x by gate, and U h
