@@ -115,7 +115,7 @@ def run_cell(cell: Cell, params: Params, x: Array, state: State, run: Run) -> tu
     def prepare(xs: _PerStep) -> tuple[Any, Steps]:
         noise = _draw(cell, params, run, xs.t)
         project = jax.vmap(lambda x, n: cell.project(params, x, Noise(noise.sequence, n)))
-        return noise.sequence, Steps(project(xs.x, noise.step), xs.valid, xs.reset, xs.cut, noise.step)
+        return noise.sequence, Steps(project(xs.x, noise.step), xs.x, xs.valid, xs.reset, xs.cut, noise.step)
 
     def one_step(state: State, xs: _PerStep) -> tuple[State, Y]:
         first = one(xs)

@@ -100,6 +100,12 @@ class Cell(Protocol):
         """
         return jax.tree.map(lambda a, b: rate * a + (1.0 - rate) * b, old, new)
 
+    def fused(self, params: Params) -> Callable[[State, Array], Z] | None:
+        """`(state, x) -> project(params, x) + recur(params, state)` as one product, for a loop that does both. A class
+        that derives from yours is not asked, unless it has its own. None for a cell that has no such product."""
+        del params
+        return None
+
     @abstractmethod
     def project(self, params: Params, x: Array, noise: Noise | None = None) -> Z:
         """The input's part of z. No recurrence, so the engine runs it for all T at once."""

@@ -79,6 +79,29 @@ def test_what_the_gradient_keeps():
     assert forward == [(T, B, H)] * 8 and backward == [(T, B, 4, H)], (forward, backward)
 
 
+@jax.tree_util.register_static
+class Doubled(jlstm.LSTM):
+    """What an LSTM says of its two products does not hold for it."""
+
+    def project(self, params, x, noise=None):
+        return super().project(params, 2 * x, noise)
+
+
+@pytest.mark.parametrize(
+    "cell, size, fused",
+    [(jlstm.LSTM(H), 32, True), (jlstm.LSTM(H), 33, False), (jlstm.LSTM(40), 32, False), (Doubled(H), 4, False)],
+    ids=["narrow", "wide", "few-steps", "derived"],
+)
+def test_narrow_inputs_are_multiplied_in_the_loop(cell, size, fused):
+    """Without a derivative x goes into the loop, not z for all T, unless the weights are more than z."""
+    params = cell.init(jax.random.key(0), size)
+    x = jax.random.normal(jax.random.key(1), (B, 30 if cell.hidden_size == H else T, size))
+    (loop,) = scans(jax.make_jaxpr(lambda p, x: jlstm.unroll(cell, p, x))(params, x).jaxpr)
+    last = [v.aval.shape[-1] for v in loop.invars if v.aval.shape[:2] == (x.shape[1], B)]
+    assert last == ([size] if fused else [cell.hidden_size] * 4)
+    equal(jlstm.unroll(cell, params, x), jlstm.unroll(cell, params, x, backend="scan"), 1e-5)
+
+
 def test_last_step_program_stacks_nothing():
     cell, params = lstm("float32")
     x = inputs(cell, "float32")

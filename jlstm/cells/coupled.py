@@ -12,6 +12,7 @@ The functions below are the cell, bare; `CoupledLSTM` is the record that carries
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -240,6 +241,9 @@ class CoupledLSTM(Cell):
 
     def recur(self, params: CoupledLSTMParams, state: CoupledLSTMState, noise: Noise | None = None) -> CoupledLSTMGates:
         return recur(params, state)
+
+    def fused(self, params: CoupledLSTMParams) -> Callable[[CoupledLSTMState, Array], CoupledLSTMGates]:
+        return gates.fused(params, CoupledLSTMGates)
 
     def update(
         self, params: CoupledLSTMParams, state: CoupledLSTMState, z: CoupledLSTMGates, noise: Noise | None = None

@@ -118,6 +118,16 @@ def recur(h: Array, w: Array, b: Array | None) -> list[Array]:
     return ungate(z if b is None else z + jnp.expand_dims(b.astype(z.dtype), range(h.ndim - 1)), axis=-2)
 
 
+def fused(params: Any, gates: Callable[..., Any]) -> Callable[[Any, Array], Any]:
+    """A cell's `fused`, for w_ih, w_hh and b among its params and h in its state; gates: what z is, of G arrays."""
+    w = jnp.concatenate([params.w_ih, params.w_hh])
+
+    def z(state: Any, x: Array) -> Any:
+        return gates(*recur(jnp.concatenate([x.astype(state.h.dtype), state.h], axis=-1), w, params.b))
+
+    return z
+
+
 @jax.custom_jvp
 def product(x: Array, w: Array) -> Array:
     """x w `[*B, G, H]`, at least float32; x `[*B, D]`, w `[D, G, H]`; or `[*B, P]` where w is `[D, P]`."""

@@ -13,6 +13,7 @@ The functions below are the cell, bare; `LSTM` is the record that carries their 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -245,6 +246,9 @@ class LSTM(Cell):
 
     def recur(self, params: LSTMParams, state: LSTMState, noise: Noise | None = None) -> LSTMGates:
         return recur(params, state)
+
+    def fused(self, params: LSTMParams) -> Callable[[LSTMState, Array], LSTMGates]:
+        return gates.fused(params, LSTMGates)
 
     def update(
         self, params: LSTMParams, state: LSTMState, z: LSTMGates, noise: Noise | None = None

@@ -14,6 +14,7 @@ record that carries their options through the engine.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -250,6 +251,9 @@ class PeepholeLSTM(Cell):
         self, params: PeepholeLSTMParams, state: PeepholeLSTMState, noise: Noise | None = None
     ) -> PeepholeLSTMGates:
         return recur(params, state)
+
+    def fused(self, params: PeepholeLSTMParams) -> Callable[[PeepholeLSTMState, Array], PeepholeLSTMGates]:
+        return gates.fused(params, PeepholeLSTMGates)
 
     def update(
         self, params: PeepholeLSTMParams, state: PeepholeLSTMState, z: PeepholeLSTMGates, noise: Noise | None = None

@@ -14,6 +14,7 @@ The functions below are the cell, bare; `ProjectedLSTM` is the record that carri
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -254,6 +255,9 @@ class ProjectedLSTM(Cell):
         self, params: ProjectedLSTMParams, state: ProjectedLSTMState, noise: Noise | None = None
     ) -> ProjectedLSTMGates:
         return recur(params, state)
+
+    def fused(self, params: ProjectedLSTMParams) -> Callable[[ProjectedLSTMState, Array], ProjectedLSTMGates]:
+        return gates.fused(params, ProjectedLSTMGates)
 
     def update(
         self, params: ProjectedLSTMParams, state: ProjectedLSTMState, z: ProjectedLSTMGates, noise: Noise | None = None

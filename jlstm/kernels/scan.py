@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -33,11 +34,12 @@ class Fixed(NamedTuple):
 class Steps(NamedTuple):
     """What differs from step to step; every leaf leads with T, None where the option is off.
 
-    z: the projected inputs.   valid, reset: bool `[T, *B]`.   cut: bool `[T]`, the gradient stops before this step.
-    noise: the per-step part.
+    z: the projected inputs.   x: the inputs themselves.   valid, reset: bool `[T, *B]`.   cut: bool `[T]`, the gradient
+    stops before this step.   noise: the per-step part.
     """
 
     z: Z
+    x: Any
     valid: Array | None
     reset: Array | None
     cut: Array | None
@@ -130,16 +132,23 @@ def one(tree: Any) -> Any:
 
 
 def body(
-    cell: Cell, how: How, params: Params, fixed: Fixed, carry: Carry, step: Steps, nudge: Nudge = NO_NUDGE
+    cell: Cell,
+    how: How,
+    params: Params,
+    fixed: Fixed,
+    carry: Carry,
+    step: Steps,
+    nudge: Nudge = NO_NUDGE,
+    fused: Callable[[State, Array], Z] | None = None,
 ) -> tuple[Carry, tuple[Y | None, Before | None]]:
-    """One step."""
+    """One step; with `fused`, the cell's, z is made of x here."""
     state = carry.state
     if step.cut is not None:
         state = select(step.cut, jax.lax.stop_gradient(state), state)
     if step.reset is not None and not how.reverse:
         state = select(step.reset, fixed.origin, state)
     noise = Noise(fixed.noise, step.noise)
-    z = add(step.z, cell.recur(params, state, noise))
+    z = fused(state, step.x) if fused else add(step.z, cell.recur(params, state, noise))
     if nudge.z is not None:
         z = nudged(z, unpack(nudge.z, z))
     new, y = cell.update(params, state, z, noise)
@@ -156,11 +165,19 @@ def body(
 
 
 def scan(
-    cell: Cell, how: How, params: Params, fixed: Fixed, carry: Carry, steps: Steps, nudges: Nudge = NO_NUDGE
+    cell: Cell,
+    how: How,
+    params: Params,
+    fixed: Fixed,
+    carry: Carry,
+    steps: Steps,
+    nudges: Nudge = NO_NUDGE,
+    fused: Callable[[State, Array], Z] | None = None,
 ) -> tuple[Carry, tuple[Y | None, Before | None]]:
     """All steps: the final carry, and what `body` emits stacked over T (in input order)."""
+    steps = steps._replace(z=None) if fused else steps._replace(x=None)
     return jax.lax.scan(
-        lambda carry, xs: body(cell, how, params, fixed, carry, *xs),
+        lambda carry, xs: body(cell, how, params, fixed, carry, *xs, fused),
         carry,
         (steps, nudges),
         reverse=how.reverse,
