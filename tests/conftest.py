@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,6 +72,15 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiled_once: No
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing is most of what a run of six steps costs, and has tests of its own."""
     monkeypatch.setattr(pictures, "draw", lambda *args, **options: pictures.Drawn((), ()))
+
+
+@pytest.fixture
+def nothing_carried(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No loop carries a parameter's gradient: "hoisted" as it is for large parameters, or where there is no CPU."""
+    jax.clear_caches()
+    monkeypatch.setattr(sys.modules["jlstm.kernels.hoisted"], "CARRIED", 0)
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture

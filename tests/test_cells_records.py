@@ -1,6 +1,7 @@
 """Cells with gates beside the LSTM: what is compiled, records, files."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import cases
@@ -8,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small import B, D, H, bitwise, equal, inputs, value
+from small import RAGGED, B, D, H, bitwise, equal, inputs, value
 from test_cells_gated import P, random
 from test_programs import dots_in_loops, scans
 
@@ -27,23 +28,62 @@ PROGRAMS = {
 }
 
 
+def gradient(cell: Any, backend: str | None, batch: int = B) -> tuple[Any, tuple[Any, ...]]:
+    """(the gradient of everything that an unroll gives, what to call it with)."""
+    f = jax.grad(value(cell, backend, return_sequences=True))
+    return f, (random(cell), inputs(cell, "float32")[:batch], None)
+
+
+def carried(f: Any, arguments: tuple[Any, ...]) -> set[tuple[int, ...]]:
+    """The shapes that f's loops carry: what a scan gives is its carry, as one step gives it, or stacked over time."""
+    loops = list(scans(jax.make_jaxpr(f)(*arguments).jaxpr))
+    given = [pair for eqn in loops for pair in zip(eqn.params["jaxpr"].jaxpr.outvars, eqn.outvars, strict=True)]
+    return {one.aval.shape for one, all_steps in given if one.aval.shape == all_steps.aval.shape}
+
+
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_no_weight_gradient_in_the_loop(name: str) -> None:
+def test_no_weight_gradient_in_the_loop(name: str, nothing_carried: None) -> None:
     """Going back the loop has one matmul for each recurrent weight, and carries states alone; "scan" has more."""
     cell, recurrent = PROGRAMS[name]
-    params, x = random(cell), inputs(cell, "float32")
-    dots, carried = {}, {}
-    for backend in cases.BACKENDS:
-        f = jax.grad(value(cell, backend, return_sequences=True))
-        dots[backend] = dots_in_loops(jax.jit(f).lower(params, x, None).as_text())
-        loops = list(scans(jax.make_jaxpr(f)(params, x, None).jaxpr))
-        # What a scan gives is its carry, as one step gives it, or stacked over time.
-        given = [pair for eqn in loops for pair in zip(eqn.params["jaxpr"].jaxpr.outvars, eqn.outvars, strict=True)]
-        carried[backend] = {one.aval.shape for one, all_steps in given if one.aval.shape == all_steps.aval.shape}
-    weights = {getattr(params, name).shape for name in cell.recurrent_params}
-    states = {leaf.shape for leaf in cell.initial_state(params, (B,))}
+    programs = {backend: gradient(cell, backend) for backend in cases.BACKENDS}
+    dots = {backend: dots_in_loops(jax.jit(f).lower(*at).as_text()) for backend, (f, at) in programs.items()}
     assert dots["hoisted"] == 2 * recurrent < dots["scan"], dots
-    assert carried["hoisted"] == states and weights <= carried["scan"], carried
+    params = programs["scan"][1][0]
+    weights = {getattr(params, name).shape for name in cell.recurrent_params}
+    assert carried(*programs["hoisted"]) == {leaf.shape for leaf in cell.initial_state(params, (B,))}
+    assert weights <= carried(*programs["scan"])
+
+
+@pytest.mark.parametrize(
+    "cell, batch, names",
+    [
+        (jlstm.LSTM(H), B, ()),
+        (jlstm.PeepholeLSTM(H), B, ("p",)),
+        (jlstm.GRU(H, reset_after=False), B, ("w_hh",)),
+        (jlstm.GRU(40, reset_after=False), 1, ()),
+    ],
+    ids=["LSTM", "peepholes", "small", "large"],
+)
+def test_small_gradients_are_carried(cell: Any, batch: int, names: tuple[str, ...]) -> None:
+    """The loop carries the gradients of what `update` reads of the parameters, where that is little; or nothing."""
+    f, at = gradient(cell, None, batch)
+    want = {leaf.shape for leaf in cell.initial_state(at[0], (batch,))} | {getattr(at[0], name).shape for name in names}
+    assert carried(f, at) == want
+
+
+@pytest.mark.parametrize("name", ["PeepholeLSTM", "ProjectedLSTM", "GRU-before", "LayerNormLSTM"])
+def test_derivatives_with_nothing_carried(name: str, x64: None, nothing_carried: None) -> None:
+    """Of cells that read parameters in `update`: value, gradient and its derivative are those of "scan"."""
+    cell = jlstm.LayerNormLSTM(H) if name == "LayerNormLSTM" else PROGRAMS[name][0]
+    params, x = random(cell, dtype="float64"), inputs(cell)
+    along = jax.tree.map(jnp.cos, params)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def derivatives(backend: str) -> Any:
+        f = value(cell, backend, return_sequences=True, **RAGGED)
+        return jax.jvp(jax.value_and_grad(lambda p: f(p, x, None)), (params,), (along,))
+
+    equal(derivatives("hoisted"), derivatives("scan"), 1e-10)
 
 
 # ---- records and files

@@ -50,7 +50,7 @@ LAYERS = jlstm.Stack((jlstm.Bidirectional(jlstm.LSTM(H)), jlstm.LSTM(H), jlstm.D
     [(jlstm.LSTM(H), 1), (sketches.LSTMP(), 2), (sketches.OldGRU(), 2), (LAYERS, 3)],
     ids=["LSTM", "LSTMP", "OldGRU", "layers"],
 )
-def test_no_weight_gradient_in_the_loop(net, recurrent):
+def test_no_weight_gradient_in_the_loop(net, recurrent, nothing_carried):
     """Dots in the gradient's loops: one forward, one backward for each recurrent weight; on "scan" there are more."""
     params, x = net.init(jax.random.key(0), D), inputs(net, "float32")
     count = {}

@@ -93,7 +93,7 @@ def test_derivatives_of_both_orders(x64):
     assert np.max(np.abs(got[0].u[0] - got[0].u[1])) > 1e-3
 
 
-def test_no_weight_gradient_in_the_loop():
+def test_no_weight_gradient_in_the_loop(nothing_carried):
     """One dot a recurrent weight forward, one backward; Grouped has two of them, and one is read inside `update`."""
     for net, dots in ((everything(LSTM(H)), 1), (everything(Grouped()), 2)):
         params, x = problem(net)

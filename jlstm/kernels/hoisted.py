@@ -1,4 +1,4 @@
-"""The default: the same scan, and a derivative that carries no parameter's gradient through the loop.
+"""The default: the same scan, and a derivative that carries no recurrent weight's gradient through the loop.
 
 Differentiating a scan in the ordinary way adds a rank-B update to every recurrent weight's gradient at each step: a
 read and a write of `[H, 4H]` each time. But a parameter's tangent enters a step only through `recur` and `update`, so
@@ -9,7 +9,7 @@ it can be had for all T at once, outside, from the stacked states before each st
     δ(final, y_t)   = the linearised scan of these, of z's tangent and of the initial state's
 
 The scan is linearised with all parameters held fixed. The transpose of the first line is one (T*B)-deep matmul for
-each recurrent weight. All of it is JAX, so that every transform works on it.
+each recurrent weight. All of it is JAX, so that every transform works on it. One exception is faster: see `carries`.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ import jax
 import jax.numpy as jnp
 
 from jlstm.kernels.scan import Before, Carry, Fixed, How, Nudge, Steps, add, one, pack, scan
-from jlstm.types import Cell, Noise, Params, Y
+from jlstm.types import Array, Cell, Noise, Params, State, Y
 
 
-def depends(f: Callable[..., Any], first: Any, *rest: Any) -> bool:
-    """Whether what `f(first, *rest)` gives makes any use of `first`: from the end, what is read by what is wanted."""
+def reads(f: Callable[..., Any], first: Any, *rest: Any) -> list[int]:
+    """Which leaves of `first` the results of `f(first, *rest)` depend on: from the end, what is read by what counts."""
     jaxpr = jax.make_jaxpr(f)(first, *rest).jaxpr
     wanted = {id(v) for v in jaxpr.outvars}
     for eqn in reversed(jaxpr.eqns):
         if any(id(v) in wanted for v in eqn.outvars):
             wanted |= {id(v) for v in eqn.invars}
-    return any(id(v) in wanted for v in jaxpr.invars[: len(jax.tree.leaves(first))])
+    return [i for i, _ in enumerate(jax.tree.leaves(first)) if id(jaxpr.invars[i]) in wanted]
 
 
 NARROW = 32  # features
@@ -50,6 +50,19 @@ def fuses(cell: Cell, params: Params, steps: Steps) -> bool:
     return pays and jax.default_backend() == "cpu" and jax.typeof(steps.x).sharding.mesh.empty
 
 
+CARRIED = 64  # numbers of a gradient for one of the state
+
+
+def carries(params: list[Array], state: State) -> bool:
+    """Whether the gradient of what `update` reads of the parameters is so small that the loop had better carry it.
+
+    Outside, `update` is done again for all T, from z and states that the loop has to write, as it has all of `after`'s:
+    worth it for a matrix, which each step would have to read and write, but not for peepholes. Measured on a CPU;
+    elsewhere nothing is carried.
+    """
+    return _size(params) <= CARRIED * _size(state) and jax.default_backend() == "cpu"
+
+
 def _size(tree: Any) -> int:
     return sum(a.size for a in jax.tree.leaves(tree))
 
@@ -59,14 +72,16 @@ def hoisted(
     cell: Cell, how: How, params: Params, fixed: Fixed, carry: Carry, steps: Steps
 ) -> tuple[Carry, tuple[Y | None, None]]:
     """`scan`, with the derivative above. Without one, narrow inputs are multiplied inside the loop."""
-    fused = cell.fused(params) if fuses(cell, params, steps) else None
-    return scan(cell, how, params, fixed, carry, steps, fused=fused)  # type: ignore[return-value]
+    if fuses(cell, params, steps):
+        fixed = fixed._replace(fused=cell.fused(params))
+    return scan(cell, how, params, fixed, carry, steps)  # type: ignore[return-value]
 
 
 @hoisted.defjvp
 def _hoisted_jvp(cell: Cell, how: How, primals: Any, tangents: Any) -> Any:
     params, fixed, carry, steps = primals
     dparams, dfixed, dcarry, dsteps = tangents
+    leaves, tree = jax.tree.flatten(params)
 
     def recur(params: Params, before: Before, noise: Any) -> Any:
         return cell.recur(params, before.state, Noise(fixed.noise, noise))
@@ -79,20 +94,26 @@ def _hoisted_jvp(cell: Cell, how: How, primals: Any, tangents: Any) -> Any:
         over_time = jax.vmap(f, in_axes=(None, 0, 0))
         return jax.jvp(lambda p: over_time(p, before, steps.noise), (params,), (dparams,))[1]
 
+    read = reads(update, params, Before(carry.state, one(steps.z)), one(steps.noise))
+    carried = read if carries([leaves[i] for i in read], carry.state) else []
+
     # Zeros that no primal computation reads: only their tangents matter.
     T = jax.tree.leaves(steps.z)[0].shape[0]
     after = None
-    if depends(update, params, Before(carry.state, one(steps.z)), one(steps.noise)):
+    if read and not carried:
         blank = jax.tree.map(jnp.zeros_like, (carry.state, fixed.blank))
         after = jax.tree.map(lambda a: jnp.broadcast_to(a, (T, *a.shape)), blank)
     nudges = Nudge(jax.tree.map(jnp.zeros_like, pack(steps.z)), after)
 
-    def primal(origin: Any, carry: Carry, nudges: Nudge) -> Any:
-        recorded = how._replace(record=True)
-        end, (y, before) = scan(cell, recorded, params, fixed._replace(origin=origin), carry, steps, nudges)
+    def primal(origin: Any, carry: Carry, nudges: Nudge, own: list[Array]) -> Any:
+        of_update = tree.unflatten([own[carried.index(i)] if i in carried else p for i, p in enumerate(leaves)])
+        recorded, shared = how._replace(record=True), fixed._replace(origin=origin, of_update=of_update)
+        end, (y, before) = scan(cell, recorded, params, shared, carry, steps, nudges)
         return (end, (y, None)), before
 
-    out, linear, before = jax.linearize(primal, fixed.origin, carry, nudges, has_aux=True)
+    at = fixed.origin, carry, nudges, [leaves[i] for i in carried]
+    out, linear, before = jax.linearize(primal, *at, has_aux=True)
     dz = add(pack(dsteps.z), pack(tangent(recur, before)))
     dafter = None if after is None else tangent(update, before)
-    return out, linear(dfixed.origin, dcarry, Nudge(dz, dafter))
+    dleaves = tree.flatten_up_to(dparams)
+    return out, linear(dfixed.origin, dcarry, Nudge(dz, dafter), [dleaves[i] for i in carried])

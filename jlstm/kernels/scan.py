@@ -24,11 +24,16 @@ class How(NamedTuple):
 
 
 class Fixed(NamedTuple):
-    """What all steps of a sequence share. origin: the state an episode begins from; blank: zeros like one y."""
+    """What all steps of a sequence share. origin: the state an episode begins from; blank: zeros like one y.
+
+    fused: the cell's, if steps are to make z of x.   of_update: the parameters for `update`, if not those for `recur`.
+    """
 
     origin: State
     blank: Y
     noise: Any
+    fused: Callable[[State, Array], Z] | None = None
+    of_update: Params = None
 
 
 class Steps(NamedTuple):
@@ -132,26 +137,19 @@ def one(tree: Any) -> Any:
 
 
 def body(
-    cell: Cell,
-    how: How,
-    params: Params,
-    fixed: Fixed,
-    carry: Carry,
-    step: Steps,
-    nudge: Nudge = NO_NUDGE,
-    fused: Callable[[State, Array], Z] | None = None,
+    cell: Cell, how: How, params: Params, fixed: Fixed, carry: Carry, step: Steps, nudge: Nudge = NO_NUDGE
 ) -> tuple[Carry, tuple[Y | None, Before | None]]:
-    """One step; with `fused`, the cell's, z is made of x here."""
+    """One step."""
     state = carry.state
     if step.cut is not None:
         state = select(step.cut, jax.lax.stop_gradient(state), state)
     if step.reset is not None and not how.reverse:
         state = select(step.reset, fixed.origin, state)
     noise = Noise(fixed.noise, step.noise)
-    z = fused(state, step.x) if fused else add(step.z, cell.recur(params, state, noise))
+    z = fixed.fused(state, step.x) if fixed.fused else add(step.z, cell.recur(params, state, noise))
     if nudge.z is not None:
         z = nudged(z, unpack(nudge.z, z))
-    new, y = cell.update(params, state, z, noise)
+    new, y = cell.update(params if fixed.of_update is None else fixed.of_update, state, z, noise)
     if nudge.after is not None:
         new, y = nudged((new, y), nudge.after)
     new = select(step.valid, new, state)
@@ -165,19 +163,12 @@ def body(
 
 
 def scan(
-    cell: Cell,
-    how: How,
-    params: Params,
-    fixed: Fixed,
-    carry: Carry,
-    steps: Steps,
-    nudges: Nudge = NO_NUDGE,
-    fused: Callable[[State, Array], Z] | None = None,
+    cell: Cell, how: How, params: Params, fixed: Fixed, carry: Carry, steps: Steps, nudges: Nudge = NO_NUDGE
 ) -> tuple[Carry, tuple[Y | None, Before | None]]:
     """All steps: the final carry, and what `body` emits stacked over T (in input order)."""
-    steps = steps._replace(z=None) if fused else steps._replace(x=None)
+    steps = steps._replace(z=None) if fixed.fused else steps._replace(x=None)
     return jax.lax.scan(
-        lambda carry, xs: body(cell, how, params, fixed, carry, *xs, fused),
+        lambda carry, xs: body(cell, how, params, fixed, carry, *xs),
         carry,
         (steps, nudges),
         reverse=how.reverse,
