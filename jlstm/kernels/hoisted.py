@@ -44,7 +44,7 @@ def fuses(cell: Cell, params: Params, steps: Steps) -> bool:
     W x for all T at once is a write and a read of z `[T, *B, 4H]`, which costs a CPU more than a few columns beside U's
     do. But W and U have to be put side by side first, which is a write of them.
     """
-    if "fused" not in vars(type(cell)):  # a class derived from one that has it may have another `project`
+    if not callable(vars(type(cell)).get("fused")):  # a class derived from one that has it may have another `project`
         return False
     pays = steps.x.shape[-1] <= NARROW and _size(params) <= _size(steps.z)
     return pays and jax.default_backend() == "cpu" and jax.typeof(steps.x).sharding.mesh.empty
