@@ -100,20 +100,25 @@ def ungate(w: Array, axis: int) -> list[Array]:
     return [jax.lax.squeeze(part, (axis,)) for part in parts]
 
 
-def project(x: Array, w: Array, compute_dtype: Any) -> list[Array]:
+def project(x: Array, w: Array, compute_dtype: Any, absent: int | None = None) -> list[Array]:
     """W x, a list of G arrays `[*B, H]` of at least float32; x `[*B, D]`, w `[D, G, H]`.
 
     One dot a gate: what reads them next is a loop, and one gate of a common array would cost it strided reads.
+    absent: the place of one gate more, which w has no weight for: 0.
     """
-    return _product_by_gate(x.astype(compute_dtype), w.astype(compute_dtype))
+    x, w = x.astype(compute_dtype), w.astype(compute_dtype)
+    return _product_by_gate(x, w) if absent is None else _with_absent(absent, True, x, w, None)
 
 
-def recur(h: Array, w: Array, b: Array | None) -> list[Array]:
+def recur(h: Array, w: Array, b: Array | None, absent: int | None = None) -> list[Array]:
     """U h + b, a list of G arrays `[*B, H]`; h `[*B, H]` in the compute dtype, w `[H, G, H]`, b `[G, H]`.
 
     One dot. The bias is added here, inside the loop, where it is part of the elementwise work: added to W x it would
-    cost a read and a write of `[T, *B, G, H]`.
+    cost a read and a write of `[T, *B, G, H]`. absent: as for `project`; b has a row for this gate too.
     """
+    if absent is not None:
+        wide = jnp.promote_types(h.dtype, jnp.float32)
+        return _with_absent(absent, False, h, w.astype(h.dtype), None if b is None else b.astype(wide))
     z = product(h, w.astype(h.dtype))
     return ungate(z if b is None else z + jnp.expand_dims(b.astype(z.dtype), range(h.ndim - 1)), axis=-2)
 
@@ -151,6 +156,37 @@ def _product_by_gate_jvp(primals: Any, tangents: Any) -> tuple[list[Array], list
     z = _product_by_gate(*primals)
     shape = (*z[0].shape[:-1], len(z), z[0].shape[-1])
     return z, ungate(_product_tangent(primals, tangents, shape), axis=-2)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _with_absent(absent: int, by_gate: bool, x: Array, w: Array, b: Array | None) -> list[Array]:
+    """x w + b by gate, where w has no weight for the gate at `absent`."""
+    z = _insert(_product_by_gate(x, w) if by_gate else ungate(product(x, w), axis=-2), absent)
+    return z if b is None else [part + spread(row, part) for part, row in zip(z, ungate(b, axis=0), strict=True)]
+
+
+@functools.partial(_with_absent.defjvp, symbolic_zeros=True)
+def _with_absent_jvp(absent: int, by_gate: bool, primals: Any, tangents: Any) -> tuple[list[Array], list[Array]]:
+    """The weight's and the bias's tangents reach all gates of z as one array: so does what comes back, uncopied."""
+    z, (x, w, _), (dx, dw, db) = _with_absent(absent, by_gate, *primals), primals, tangents
+    δz, at_once = [_nothing(part) for part in z], []
+    if not isinstance(dx, SymbolicZero):
+        δz = _insert(ungate(_product_tangent((x, w), (dx, SymbolicZero(w.aval)), ()), axis=-2), absent)
+    if not isinstance(dw, SymbolicZero):
+        before, after = jax.lax.split(dw, (absent, dw.shape[1] - absent), axis=1)
+        at_once.append(_dot(x, jnp.concatenate([before, _nothing(dw[:, :1]), after], axis=1), axis=0))
+    if not (db is None or isinstance(db, SymbolicZero)):
+        at_once.append(jnp.expand_dims(db, range(x.ndim - 1)) + _nothing(jnp.stack(z, axis=-2)))
+    return z, [a + b for a, b in zip(δz, ungate(sum(at_once[1:], at_once[0]), axis=-2), strict=True)] if at_once else δz
+
+
+def _insert(parts: list[Array], at: int) -> list[Array]:
+    return [*parts[:at], _nothing(parts[0]), *parts[at:]]
+
+
+def _nothing(a: Array) -> Array:
+    """Zeros of which `vmap` knows that they are batched where a is: rules for tangents must not give any others."""
+    return jnp.where(False, a, jnp.zeros((), a.dtype))
 
 
 def _product_tangent(primals: Any, tangents: Any, shape: Shape) -> Array:

@@ -104,20 +104,17 @@ def initial_state(params: GRUParams, batch_shape: Shape = (), *, compute_dtype: 
 def project(params: GRUParams, x: Array, *, reset_after: bool = True, compute_dtype: Any = None) -> GRUGates:
     """W x by gate, `[*B, H]` each, and 0 for n_h; x `[*B, D]`."""
     compute, _ = gates.compute_dtypes(compute_dtype, x, *params)
-    r, z, n = gates.project(x, params.w_ih, compute)
-    return GRUGates(r, z, n, jnp.zeros_like(n) if reset_after else None)
+    if reset_after:
+        return GRUGates(*gates.project(x, params.w_ih, compute, absent=GRUGates._fields.index("n_h")))
+    return GRUGates(*gates.project(x, params.w_ih, compute), n_h=None)
 
 
 def recur(params: GRUParams, state: GRUState, *, reset_after: bool = True) -> GRUGates:
     """The biases, and U h by gate, `[*B, H]` each; without `reset_after` U_n is `update`'s."""
+    n = GRUGates._fields.index("n")
     if reset_after:
-        r, z, n_h = gates.recur(state.h, params.w_hh, None)
-    else:
-        (r, z), n_h = gates.recur(state.h, _split(params.w_hh)[0], None), None
-    parts = [r, z, jnp.zeros_like(r), *([] if n_h is None else [n_h])]
-    if params.b is not None:
-        parts = [part + gates.spread(b, part) for part, b in zip(parts, gates.ungate(params.b, axis=0), strict=True)]
-    return GRUGates(*parts) if reset_after else GRUGates(*parts, n_h=None)
+        return GRUGates(*gates.recur(state.h, params.w_hh, params.b, absent=n))
+    return GRUGates(*gates.recur(state.h, _split(params.w_hh)[0], params.b, absent=n), n_h=None)
 
 
 def _split(w: Array) -> tuple[Array, Array]:
