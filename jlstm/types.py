@@ -101,8 +101,9 @@ class Cell(Protocol):
         return jax.tree.map(lambda a, b: rate * a + (1.0 - rate) * b, old, new)
 
     def fused(self, params: Params) -> Callable[[State, Array], Z] | None:
-        """`(state, x) -> project(params, x) + recur(params, state)` as one product, for a loop that does both. A class
-        that derives from yours is not asked, unless it has its own. None for a cell that has no such product."""
+        """`(state, x) -> project(params, x) + recur(params, state)` as one product, x `[*B, D]`, for a loop that does
+        both. None for a cell that has no such product. A class that derives from yours is not asked, but for its own.
+        """
         del params
         return None
 
