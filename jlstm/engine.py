@@ -201,12 +201,19 @@ def _in_chunks(f: Callable[[Carry, Any], Any], carry: Carry, xs: Any, k: int, re
     """f over chunks of k steps, each recomputed in the backward pass; the last chunk in time may be short."""
     T = jax.tree.leaves(xs)[0].shape[0]
     whole = T - T % k
-    # Inside a scan nothing can be shared between the two computations of a chunk, so that no barrier is needed.
-    inner = jax.checkpoint(f, prevent_cse=False)
+
+    def of_one(a: Array) -> list[int]:
+        """Axes of size 1, which what the scan is given had better lack: XLA's CPU copies all of x otherwise."""
+        return [i for i in range(1, a.ndim) if a.shape[i] == 1 and jax.typeof(a).sharding.mesh.empty]
+
+    def chunk(carry: Carry, part: Any) -> tuple[Carry, Any]:
+        return f(carry, jax.tree.map(lambda p, a: jnp.expand_dims(p, of_one(a)), part, xs))
 
     def head(carry: Carry) -> tuple[Carry, Any]:
-        chunks = jax.tree.map(lambda a: a[:whole].reshape(whole // k, k, *a.shape[1:]), xs)
-        carry, out = jax.lax.scan(inner, carry, chunks, reverse=reverse)
+        parts = jax.tree.map(lambda a: jnp.squeeze(a, of_one(a))[:whole], xs)
+        parts = jax.tree.map(lambda a: a.reshape(whole // k, k, *a.shape[1:]), parts)
+        # Inside a scan nothing can be shared between the two computations of a chunk, so that no barrier is needed.
+        carry, out = jax.lax.scan(jax.checkpoint(chunk, prevent_cse=False), carry, parts, reverse=reverse)
         return carry, jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), out)
 
     def rest(carry: Carry) -> tuple[Carry, Any]:
