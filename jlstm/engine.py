@@ -203,7 +203,8 @@ def _in_chunks(f: Callable[[Carry, Any], Any], carry: Carry, xs: Any, k: int, re
     whole = T - T % k
 
     def of_one(a: Array) -> list[int]:
-        """Axes of size 1, which what the scan is given had better lack: XLA's CPU copies all of x otherwise."""
+        # The scan goes without axes of size 1: for one sequence XLA's CPU would copy all of x. On a mesh, where such
+        # an axis may be sharded, they stay.
         return [i for i in range(1, a.ndim) if a.shape[i] == 1 and jax.typeof(a).sharding.mesh.empty]
 
     def chunk(carry: Carry, part: Any) -> tuple[Carry, Any]:

@@ -112,6 +112,24 @@ def test_transforms(x64):
     equal(jax.tree.map(lambda a: a[1], both), run(cell, jax.tree.map(lambda a: 2 * a, params), x))
 
 
+def test_chunks_of_one_sequence(x64):
+    """Batch axes of size 1: chunks give what the whole does, ragged, in both directions; values and gradients."""
+    cell, params = lstm()
+    for shape in ((1,), (2, 1)):
+        rows = int(np.prod(shape))
+        x = inputs(cell)[-rows:].reshape(*shape, T, D)
+        ragged = {name: a[-rows:].reshape(*shape, *a.shape[1:]) for name, a in RAGGED.items()}
+
+        @jax.jit
+        def run(params, x, ragged=ragged):
+            options = [dict(reverse=reverse, return_sequences=reverse) for reverse in (False, True)]
+            fs = [value(cell, checkpoint_every=k, **how, **ragged) for k in (3, None) for how in options]
+            return [jax.value_and_grad(f, (0, 1))(params, x, None) for f in fs]
+
+        *chunks, whole, whole_reversed = run(params, x)
+        equal(chunks, [whole, whole_reversed])
+
+
 @pytest.mark.parametrize("reverse", [False, True])
 def test_padding_changes_nothing(reverse):
     """NaN and Inf at invalid steps, and a NaN state before a reset: outputs, states and gradients, bitwise."""
