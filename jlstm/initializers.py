@@ -77,6 +77,7 @@ class GlorotUniform:
 class Orthogonal:
     """One orthogonal matrix a gate, times `scale` (Saxe et al. 2014): W Wᵀ = scale² I where the matrix is square.
 
+    A tall matrix has orthonormal columns, a wide one orthonormal rows; each is uniform among all such matrices (Haar).
     Keras draws the fused `[H, 4H]` matrix at once: its rows are orthonormal over all gates together, so that each
     gate's matrix has half the gain.
     """
@@ -89,13 +90,33 @@ class Orthogonal:
     def __call__(self, key: Key, shape: Shape, dtype: jnp.dtype) -> Array:
         if 0 in shape:
             return jnp.zeros(shape, dtype)
-        # QR has no float16 or bfloat16. jax's initialiser would take a third axis for rows of the same matrix.
-        wide = jnp.promote_types(dtype, jnp.float32)
-        keys = jax.random.split(key, shape[1:-1])
-        draw = jax.nn.initializers.orthogonal(self.scale)
-        for _ in shape[1:-1]:
-            draw = jax.vmap(draw, in_axes=(0, None, None))
-        return jnp.moveaxis(draw(keys, (shape[0], shape[-1]), wide), -2, 0).astype(dtype)
+        x = jax.random.normal(key, shape, jnp.promote_types(dtype, jnp.float32)).reshape(shape[0], -1, shape[-1])
+        if shape[0] > shape[-1]:
+            w = jax.vmap(_orthonormal_rows, 1, 1)(x.swapaxes(0, 2)).swapaxes(0, 2)
+        else:
+            w = jax.vmap(_orthonormal_rows, 1, 1)(x)
+        return (self.scale * w).reshape(shape).astype(dtype)
+
+
+def _orthonormal_rows(x: Array) -> Array:
+    """A uniformly distributed `[M, N]` matrix with orthonormal rows, made of independent normals x `[M, N]`, M <= N.
+
+    It is a product of reflections v -> v - 2 (v·u) u, one a row (Stewart 1980, "The Efficient Generation of Random
+    Orthogonal Matrices"). A QR decomposition of normals takes the same reflections one after the other from what is
+    left of the matrix; that is normal again, and so each can have normals of its own from the start.
+
+    It calls no LAPACK. On a CPU such a call may wait for the very thread that it runs on, and then hangs for ever.
+    """
+    upper, diagonal = (jnp.tri(*x.shape, k, dtype=bool) for k in (-1, 0))
+    x = jnp.where(upper, 0, x)  # row k leaves the first k axes alone
+    sign = jnp.where(upper ^ diagonal, jnp.where(x < 0, -1, 1), 0).astype(x.dtype)
+    v = x + sign * jnp.sqrt(jnp.sum(x * x, axis=1, keepdims=True))
+    v *= jnp.sqrt(2 / jnp.sum(v * v, axis=1, keepdims=True))
+
+    def reflect(q: Array, v: Array) -> tuple[Array, None]:
+        return q - jnp.outer(jnp.matmul(q, v, precision="highest"), v), None
+
+    return jax.lax.scan(reflect, -sign, v, reverse=True)[0]
 
 
 def _zeros(where: str, shape: Shape, dtype: jnp.dtype) -> Array:

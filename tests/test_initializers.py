@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jlstm
 from jlstm import GATES, initializers
@@ -10,17 +11,52 @@ from jlstm import GATES, initializers
 KEY, D, H = jax.random.key(0), 24, 32
 
 
-def by_gate(w):
-    return dict(zip(GATES, np.moveaxis(np.asarray(w, np.float64), 1, 0), strict=True))
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize("shape", [(H, 4, H), (H, 4, D), (D, 4, H), (D, 2, 3, H), (H, D), (1, 4, 1)])
+def test_orthogonal_by_gate(dtype, shape, x64):
+    w = np.asarray(initializers.Orthogonal(0.5)(KEY, shape, dtype))
+    assert w.shape == shape and w.dtype == dtype
+    gates = list(np.moveaxis(w.reshape(shape[0], -1, shape[-1]).astype(np.float64), 1, 0))
+    for gate in gates:
+        small = gate if shape[0] <= shape[-1] else gate.T
+        tolerance = {"float32": 1e-6, "float64": 1e-15, "bfloat16": 1e-2}[dtype]
+        np.testing.assert_allclose(small @ small.T, 0.25 * np.eye(len(small)), atol=tolerance)
+    assert shape[-1] == 1 or all(not np.allclose(gates[0], gate, atol=0.1) for gate in gates[1:])  # one draw a gate
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_orthogonal_by_gate(dtype):
-    tolerance = 1e-5 if dtype == "float32" else 5e-2
-    square, flat = (by_gate(initializers.Orthogonal(0.5)(KEY, (n, 4, H), dtype)) for n in (H, D))
-    for w in (*square.values(), *flat.values()):
-        np.testing.assert_allclose(w @ w.T, 0.25 * np.eye(len(w)), atol=tolerance)
-    assert not np.allclose(square["i"], square["f"], atol=0.1)  # one draw a gate
+def test_orthogonal_is_uniform_among_orthogonal_matrices():
+    """Haar's moments: for Q [N, N], E tr Q = 0, E (tr Q)² = E tr Q² = 1, E (tr Q)⁴ = 3 (Diaconis & Shahshahani 1994);
+    an entry has mean 0, variance 1/N and fourth moment 3/(N (N + 2)). Bounds are five standard errors."""
+    N, draws = 5, 20_000
+    for shape in ((N, N), (N, N - 2), (N - 2, N)):
+        draw = jax.jit(jax.vmap(lambda key, shape=shape: initializers.Orthogonal()(key, shape, "float32")))
+        q = np.asarray(draw(jax.random.split(KEY, draws)), np.float64)
+        moments = [(q, 0), (q**2, 1 / N), (q**4, 3 / (N * (N + 2)))]
+        if shape == (N, N):
+            trace = np.trace(q, axis1=1, axis2=2)
+            moments += [(trace, 0), (trace**2, 1), (trace**4, 3), (np.trace(q @ q, axis1=1, axis2=2), 1)]
+            moments += [(np.linalg.det(q), 0)]
+        for sample, mean in moments:
+            assert (np.abs(sample.mean(0) - mean) < 5 * sample.std(0) / np.sqrt(draws)).all()
+
+
+def test_orthogonal_is_a_function_of_the_key():
+    """Bitwise, under jit; over seeds and sharded over H up to rounding."""
+
+    def draw(key):
+        return initializers.Orthogonal()(key, (H, 4, H), "float32")
+
+    keys = jax.random.split(KEY, 3)
+    want = np.stack([jax.jit(draw)(key) for key in keys])
+    np.testing.assert_array_equal(jax.jit(draw)(keys[0]), want[0])
+    assert not np.isclose(want[0], want[1]).any(axis=-1).all()
+    np.testing.assert_allclose(draw(keys[0]), want[0], atol=1e-6)
+    np.testing.assert_allclose(jax.jit(jax.vmap(draw))(keys), want, atol=1e-6)
+    mesh = jax.make_mesh((4,), ("model",), axis_types=(AxisType.Auto,))
+    sharding = NamedSharding(mesh, PartitionSpec(None, None, "model"))
+    sharded = jax.jit(draw, out_shardings=sharding)(keys[0])
+    assert sharded.sharding == sharding
+    np.testing.assert_allclose(sharded, want[0], atol=1e-6)
 
 
 def test_glorot_takes_the_fans_of_one_gate():
