@@ -20,7 +20,7 @@ from small_run import ADDING, TINY
 import jlstm
 from experiments.run import main
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 CALLS = re.compile(r"custom_call @\w*(?:lapack|blas|solver|fft)\w*|stablehlo\.(?:fft|cholesky|triangular_solve)")
 
 MANY_INITS = """

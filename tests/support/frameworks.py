@@ -22,7 +22,7 @@ from jlstm import convert
 B, T, D, H = 3, 5, 3, 4
 
 LENGTHS = np.array([5, 1, 3], np.int32)
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 VALID = np.arange(T)[:, None] < LENGTHS  # [T, B]
 LSTM, GRU, Bidirectional, Stack = jlstm.LSTM, jlstm.GRU, jlstm.Bidirectional, jlstm.Stack
 

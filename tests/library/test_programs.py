@@ -8,28 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import sketches
+from compiled import dots_in_loops, scans
 from small import B, D, H, T, equal, inputs, lstm, value
 
 import jlstm
-
-NAME = r'([\w.]+|"[^"]*")'  # of a function; a lambda's has quotes
-
-
-def dots_in_loops(text: str) -> int:
-    """Matmuls of the StableHLO's while loops, calls followed."""
-    functions = dict(re.findall(rf"func\.func \w+ @{NAME}\(.*?\n(.*?)\n  }}", text, re.DOTALL))
-
-    def count(body: str) -> int:
-        called = sum(count(functions[name]) for name in re.findall(rf"call @{NAME}\(", body))
-        return len(re.findall(r"dot_general", body)) + called
-
-    total = 0
-    for body in functions.values():
-        for loop in body.split("stablehlo.while")[1:]:
-            indent = re.search(r"\n( *)cond", loop)
-            assert indent
-            total += count(loop[: re.search(rf"\n{indent[1]}}}\n|\Z", loop[indent.end() :]).end() + indent.end()])
-    return total
 
 
 def test_the_counter_counts():
@@ -66,16 +48,6 @@ def test_no_weight_gradient_in_the_loop(net, recurrent, setting, request):
         count[backend] = dots_in_loops(text)
     assert count["hoisted"] == 2 * recurrent, count
     assert count["scan"] > 2 * recurrent, count
-
-
-def scans(jaxpr):
-    """All scans of a program, called functions followed."""
-    for eqn in jaxpr.eqns:
-        if eqn.primitive.name == "scan":
-            yield eqn
-        for inner in (getattr(param, "jaxpr", None) for param in eqn.params.values()):
-            if inner is not None:
-                yield from scans(inner)
 
 
 def test_what_the_gradient_keeps():

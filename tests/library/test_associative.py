@@ -10,8 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small import RAGGED, B, D, T, bitwise, equal, inputs
-from test_derivatives import dot, total
+from small import RAGGED, B, D, T, bitwise, dot, equal, inputs, total
 
 import jlstm
 from experiments.benchmark import linear

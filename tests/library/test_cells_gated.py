@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import onnx_models
 import pytest
+from cases import seeded as random
 from small import B, D, H, T, bitwise, equal
 
 import jlstm
@@ -18,10 +19,6 @@ from jlstm.layers import BidirectionalParams, BidirectionalState
 P = 2
 LENGTHS = np.array([0, 3, 7, 5], np.int32)
 close = dict(rtol=1e-5, atol=1e-5)
-
-
-def random(net: Any, seed: int = 0, dtype: str = "float32") -> Any:
-    return cases.random_params(np.random.default_rng(seed), net, dtype)
 
 
 # ---- onnxruntime

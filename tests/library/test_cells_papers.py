@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import oracle_papers
 import pytest
+from compiled import dots_in_loops
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 from small import RAGGED, B, D, T, bitwise, equal, inputs, value
-from test_programs import dots_in_loops
 
 import jlstm
 

@@ -13,7 +13,6 @@ import jax
 import numpy as np
 import onnx_models
 import pytest
-import test_onnx
 from small import bitwise
 
 import jlstm
@@ -120,4 +119,4 @@ def test_what_the_operator_cannot_say(net: Any, message: str, tmp_path: Path) ->
 
 def test_a_clip_that_is_none() -> None:
     with pytest.raises(ValueError, match=r"^from_onnx: encoder/lstm\.clip: expected a number > 0, got 0\.0\.$"):
-        convert.from_onnx(test_onnx.node(test_onnx.arrays(), clip=0.0))
+        convert.from_onnx(onnx_models.node(onnx_models.arrays(), clip=0.0))

@@ -1,7 +1,6 @@
 """ONNX files: whole nets run by onnxruntime, nodes as other programs write them, and what is refused."""
 
 import dataclasses
-import functools
 import sys
 import warnings
 from collections.abc import Iterator
@@ -13,12 +12,13 @@ import jax
 import numpy as np
 import onnx_models
 import pytest
+from onnx_models import D, H, arrays, node
 from small import bitwise
 
 import jlstm
 from jlstm import LSTM, Bidirectional, Dense, Dropout, Embed, Residual, Stack, convert
 
-B, T, D, H = 4, 6, 3, 4
+B, T = 4, 6
 LENGTHS = np.array([0, 3, 6, 100], np.int32)
 close = dict(rtol=1e-5, atol=1e-5)
 
@@ -108,15 +108,6 @@ def test_nets_of_lstms_come_back(tmp_path: Path) -> None:
 
 
 # ---- nodes as others write them
-
-
-node = functools.partial(onnx_models.node, hidden_size=H)
-
-
-def arrays(ways: int = 1, *, bias: bool = True) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(ways)
-    shapes = {"W": (ways, 4 * H, D), "R": (ways, 4 * H, H)} | ({"B": (ways, 8 * H)} if bias else {})
-    return {name: rng.normal(scale=0.5, size=shape).astype("float32") for name, shape in shapes.items()}
 
 
 def test_a_reversed_node() -> None:

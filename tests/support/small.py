@@ -42,3 +42,12 @@ def value(net, backend=None, **options):
         return jnp.sum(jnp.sin(y)) + sum(jnp.sum(jnp.cos(leaf)) for leaf in jax.tree.leaves(end))
 
     return f
+
+
+def dot(a, b):
+    return sum(jax.tree.leaves(jax.tree.map(lambda a, b: jnp.sum(a * b), a, b)))
+
+
+def total(end, y):
+    """A scalar of everything that an unroll returns."""
+    return sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves((end, y)))

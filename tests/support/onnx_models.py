@@ -10,6 +10,7 @@ import numpy as np
 
 from jlstm import convert
 
+D, H = 3, 4
 LENGTHS = np.array([5, 1, 3], np.int32)  # of the ragged input that every peer runs on
 
 
@@ -21,12 +22,20 @@ def write(net: Any, params: Any) -> Any:
         return onnx.load(folder + "/net.onnx")
 
 
+def arrays(ways: int = 1, *, bias: bool = True) -> dict[str, np.ndarray]:
+    """The weights of one LSTM node as ONNX lays them out."""
+    rng = np.random.default_rng(ways)
+    shapes = {"W": (ways, 4 * H, D), "R": (ways, 4 * H, H)} | ({"B": (ways, 8 * H)} if bias else {})
+    return {name: rng.normal(scale=0.5, size=shape).astype("float32") for name, shape in shapes.items()}
+
+
 def node(
     arrays: dict[str, np.ndarray], *, state: bool = False, lengths: bool = False, extra: Any = (), **attributes: Any
 ) -> Any:
     """A model of one LSTM node; `arrays` are constants by the name of the operator's input."""
     from onnx import TensorProto, helper, numpy_helper
 
+    attributes = {"hidden_size": H} | attributes
     given = {"X", *arrays, *(("initial_h", "initial_c") if state else ()), *(("sequence_lens",) if lengths else ())}
     names = [
         name if name in given else "" for name in ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")

@@ -198,6 +198,11 @@ def random_params(rng: np.random.Generator, net: Any, dtype: Any = "float64") ->
     return random_tree(rng, jax.eval_shape(lambda key: net.init(key, size), jax.random.key(0)), dtype)
 
 
+def seeded(net: Any, seed: int = 0, dtype: str = "float32") -> Any:
+    """Random parameters that a seed names."""
+    return random_params(np.random.default_rng(seed), net, dtype)
+
+
 def random_state(rng: np.random.Generator, net: Any, params: Any, batch: tuple[int, ...]) -> Any:
     state = random_tree(rng, jax.eval_shape(lambda p: net.initial_state(p, batch), params))
     # A weighted mean's sum of weights is 1 at least.

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiled import dots_in_loops
 from grouped import Grouped, GroupedParams, Read, problem, static
 from small import bitwise, equal
-from test_programs import dots_in_loops
 
 import jlstm
 from jlstm import LSTM, ClipState, DropConnect, VariationalDropout, Zoneout

@@ -9,12 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cases import seeded as random
+from compiled import dots_in_loops, scans
 from small import RAGGED, B, D, H, bitwise, equal, inputs, value
-from test_cells_gated import P, random
-from test_programs import dots_in_loops, scans
 
 import jlstm
 from jlstm.initializers import Normal
+
+P = 2
 
 # ---- what is compiled
 

@@ -12,10 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import onnx_models
 import pytest
-import test_onnx
+from compiled import scans
 from grouped import Grouped, Read, ReadState, problem
 from small import equal
-from test_programs import scans
 
 import jlstm
 from jlstm import LSTM, ClipState, DropConnect, VariationalDropout, Zoneout
@@ -172,13 +171,13 @@ def test_variational_dropout_is_keras_with_its_masks():
 def test_clipped_gates_are_onnxruntimes(limit):
     """Its `clip`, on the same node, from a state far beyond the limit."""
     frameworks.need("onnx", "onnxruntime")
-    arrays = {name: 3 * a for name, a in test_onnx.arrays().items()}
+    arrays = {name: 3 * a for name, a in onnx_models.arrays().items()}
     rng = np.random.default_rng(0)
     x, h, c = (rng.normal(size=shape).astype("float32") for shape in ((T, 2, D), (2, H), (2, H)))
-    run = onnx_models.session(test_onnx.node(arrays, state=True, clip=limit))
+    run = onnx_models.session(onnx_models.node(arrays, state=True, clip=limit))
     got = run(X=x, initial_h=h[None], initial_c=3 * c[None])
-    cell, params = jlstm.convert.from_onnx(test_onnx.node(arrays, clip=limit))
-    assert cell == ClipState(LSTM(test_onnx.H), limit, "gates")
+    cell, params = jlstm.convert.from_onnx(onnx_models.node(arrays, clip=limit))
+    assert cell == ClipState(LSTM(onnx_models.H), limit, "gates")
     options = dict(state=jlstm.LSTMState(h, 3 * c), time_major=True, return_sequences=True)
     end, y = jlstm.unroll(cell, params, x, **options)
     equal(y, got["Y"][:, 0], 1e-5)
