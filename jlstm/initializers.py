@@ -107,9 +107,8 @@ def _orthonormal_rows(x: Array) -> Array:
 
     It calls no LAPACK. On a CPU such a call may wait for the very thread that it runs on, and then hangs for ever.
     """
-    upper, diagonal = (jnp.tri(*x.shape, k, dtype=bool) for k in (-1, 0))
-    x = jnp.where(upper, 0, x)  # row k leaves the first k axes alone
-    sign = jnp.where(upper ^ diagonal, jnp.where(x < 0, -1, 1), 0).astype(x.dtype)
+    x = jnp.triu(x)  # row k leaves the first k axes alone
+    sign = jnp.where(jnp.eye(*x.shape, dtype=bool), jnp.where(x < 0, -1, 1), 0).astype(x.dtype)
     v = x + sign * jnp.sqrt(jnp.sum(x * x, axis=1, keepdims=True))
     v *= jnp.sqrt(2 / jnp.sum(v * v, axis=1, keepdims=True))
 
