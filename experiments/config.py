@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from experiments import sweep
-from experiments.schema import WITHOUT_FORGET_GATE, WRAPPERS, Config, Model
+from experiments.schema import WITHOUT_CLIP, WITHOUT_FORGET_GATE, WRAPPERS, Config, Model
 from experiments.task_schema import TASKS
 
 # pydantic's words -> a line that reads on from "expected".
@@ -83,6 +83,8 @@ def _contradictions(config: Config) -> list[str]:
     if bool(model.projected_size) != (model.cell == "ProjectedLSTM"):
         expected, hint = ("0", "Leave it out.") if model.projected_size else ("> 0", "Type model.projected_size=32.")
         found.append(f"model.projected_size: expected {expected} for {model.cell}, got {model.projected_size}. {hint}")
+    if model.cell in WITHOUT_CLIP and model.cell_clip:
+        found.append(f"model.cell_clip: expected 0 for {model.cell}, got {_show(model.cell_clip)}. Leave it out.")
     if model.cell in WITHOUT_FORGET_GATE and model.forget_bias != plain.forget_bias:
         found.append(
             f"model.forget_bias: expected nothing for {model.cell}, which has no forget gate, "

@@ -22,7 +22,8 @@ def build_cell(model: Model, *, memory: int) -> jlstm.Cell:
 
     memory: the time span, in steps, that chrono initialisation aims at.
     """
-    options: dict[str, Any] = {"projected_size": model.projected_size} if model.projected_size else {}
+    given = {"projected_size": model.projected_size, "cell_clip": model.cell_clip}
+    options: dict[str, Any] = {name: value for name, value in given.items() if value}
     if model.cell not in WITHOUT_FORGET_GATE:
         chrono = model.forget_bias == "chrono"
         options["forget_bias"] = jlstm.initializers.Chrono(memory) if chrono else model.forget_bias

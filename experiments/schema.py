@@ -36,29 +36,29 @@ class VariationalDropout(Table):
     recurrent_rate: Rate = 0.0
 
 
-class ClipState(Table):
-    """The memory, or what goes into the gates, kept within ±`limit`."""
+class ClipGates(Table):
+    """All that enters the gates, clipped to ±`limit`."""
 
-    name: Literal["ClipState"]
+    name: Literal["ClipGates"]
     limit: PositiveFloat
-    what: Literal["state", "gates"] = "state"
 
 
-Wrapper: TypeAlias = Zoneout | DropConnect | VariationalDropout | ClipState
+Wrapper: TypeAlias = Zoneout | DropConnect | VariationalDropout | ClipGates
 # Every wrapper by name, with all its keys: what an error shows to type.
 WRAPPERS: dict[str, dict[str, Any]] = {
     "Zoneout": {"name": "Zoneout", "h_rate": 0.05, "c_rate": 0.2},
     "DropConnect": {"name": "DropConnect", "rate": 0.5},
     "VariationalDropout": {"name": "VariationalDropout", "input_rate": 0.2, "recurrent_rate": 0.2},
-    "ClipState": {"name": "ClipState", "limit": 3.0, "what": "state"},
+    "ClipGates": {"name": "ClipGates", "limit": 3.0},
 }
 
 
 class Model(Table):
     """The net between input and `Dense`. `forget_bias = "chrono"` is chrono initialisation for memories of T.
 
-    projected_size is P of a ProjectedLSTM, which needs it; 0 for every other cell. wrappers go around every cell, the
-    first one innermost: `[{name = "DropConnect", rate = 0.5}, {name = "Zoneout", h_rate = 0.05, c_rate = 0.2}]`.
+    projected_size is P of a ProjectedLSTM, which needs it; 0 for every other cell. cell_clip clips c of an LSTM to
+    ±cell_clip; 0 clips nothing. wrappers go around every cell, the first one innermost:
+    `[{name = "DropConnect", rate = 0.5}, {name = "Zoneout", h_rate = 0.05, c_rate = 0.2}]`.
     """
 
     cell: Literal[
@@ -67,6 +67,7 @@ class Model(Table):
     ] = "LSTM"  # fmt: skip
     hidden_size: PositiveInt = 64
     projected_size: NonNegativeInt = 0
+    cell_clip: NonNegativeFloat = 0.0
     layers: PositiveInt = 1
     bidirectional: bool = False
     dropout: Rate = 0.0
@@ -76,7 +77,7 @@ class Model(Table):
     @property
     def noisy(self) -> bool:
         """Whether the net draws at random in training."""
-        return self.dropout > 0 or any(wrapper.name != "ClipState" for wrapper in self.wrappers)
+        return self.dropout > 0 or any(wrapper.name != "ClipGates" for wrapper in self.wrappers)
 
 
 class Train(Table):
@@ -161,8 +162,9 @@ class Config(Table):
     def sha256(self) -> str:
         """The hash of all that decides the numbers."""
         tables = self.model_dump(exclude=set(NO_NUMBERS))
-        if not self.model.wrappers:
-            del tables["model"]["wrappers"]  # the key came late: a run from before it can be resumed
+        for late in ("wrappers", "cell_clip"):  # these keys came late: a run from before them can be resumed
+            if not tables["model"][late]:
+                del tables["model"][late]
         return hashlib.sha256(tomli_w.dumps(tables).encode()).hexdigest()
 
 
@@ -170,5 +172,6 @@ class Config(Table):
 NO_NUMBERS = ("run", "checkpoint", "log")
 # The keys of [model] as they are where nothing is said: so they were in a run from before they came.
 PLAIN_MODEL = Model().model_dump()
-# The cells that model.forget_bias says nothing of.
+# The cells that model.cell_clip, and those that model.forget_bias has no place in.
+WITHOUT_CLIP = ("GRU", "SLSTM", "MinLSTM")
 WITHOUT_FORGET_GATE = ("GRU", "OriginalLSTM")

@@ -1,53 +1,45 @@
 """jlstm: the LSTM for JAX. Pure functions of (params, state, input), one engine for time."""
 
-from jlstm import cells as cells
-from jlstm import convert as convert
-from jlstm import initializers as initializers
-from jlstm.cells import GRU as GRU
-from jlstm.cells import LSTM as LSTM
-from jlstm.cells import SLSTM as SLSTM
-from jlstm.cells import ClipState as ClipState
-from jlstm.cells import CoupledLSTM as CoupledLSTM
-from jlstm.cells import CoupledLSTMParams as CoupledLSTMParams
-from jlstm.cells import CoupledLSTMState as CoupledLSTMState
-from jlstm.cells import DropConnect as DropConnect
-from jlstm.cells import GRUParams as GRUParams
-from jlstm.cells import GRUState as GRUState
-from jlstm.cells import LayerNormLSTM as LayerNormLSTM
-from jlstm.cells import LayerNormLSTMParams as LayerNormLSTMParams
-from jlstm.cells import LayerNormLSTMState as LayerNormLSTMState
-from jlstm.cells import LSTMParams as LSTMParams
-from jlstm.cells import LSTMState as LSTMState
-from jlstm.cells import MinLSTM as MinLSTM
-from jlstm.cells import MinLSTMParams as MinLSTMParams
-from jlstm.cells import MinLSTMState as MinLSTMState
-from jlstm.cells import OriginalLSTM as OriginalLSTM
-from jlstm.cells import OriginalLSTMParams as OriginalLSTMParams
-from jlstm.cells import OriginalLSTMState as OriginalLSTMState
-from jlstm.cells import PeepholeLSTM as PeepholeLSTM
-from jlstm.cells import PeepholeLSTMParams as PeepholeLSTMParams
-from jlstm.cells import PeepholeLSTMState as PeepholeLSTMState
-from jlstm.cells import ProjectedLSTM as ProjectedLSTM
-from jlstm.cells import ProjectedLSTMParams as ProjectedLSTMParams
-from jlstm.cells import ProjectedLSTMState as ProjectedLSTMState
-from jlstm.cells import SLSTMParams as SLSTMParams
-from jlstm.cells import SLSTMState as SLSTMState
-from jlstm.cells import VariationalDropout as VariationalDropout
-from jlstm.cells import Zoneout as Zoneout
-from jlstm.files import load as load
-from jlstm.files import save as save
-from jlstm.layers import Bidirectional as Bidirectional
-from jlstm.layers import Dense as Dense
-from jlstm.layers import Dropout as Dropout
-from jlstm.layers import Embed as Embed
-from jlstm.layers import Residual as Residual
-from jlstm.layers import Stack as Stack
-from jlstm.layers import flatten_time as flatten_time
-from jlstm.layers import unflatten_time as unflatten_time
-from jlstm.types import GATES as GATES
-from jlstm.types import Cell as Cell
-from jlstm.types import Layer as Layer
-from jlstm.unroll import sequence_mask as sequence_mask
-from jlstm.unroll import step as step
-from jlstm.unroll import trace as trace
-from jlstm.unroll import unroll as unroll
+from jlstm import cells, convert, initializers
+from jlstm.api import sequence_mask, step, trace, unroll
+from jlstm.cells import (
+    GRU,
+    LSTM,
+    SLSTM,
+    ClipGates,
+    CoupledLSTM,
+    DropConnect,
+    LayerNormLSTM,
+    LSTMGates,
+    LSTMParams,
+    LSTMState,
+    MinLSTM,
+    OriginalLSTM,
+    PeepholeLSTM,
+    ProjectedLSTM,
+    VariationalDropout,
+    Zoneout,
+)
+from jlstm.engine import Run, run_net
+from jlstm.files import load, save
+from jlstm.layers import (
+    Bidirectional,
+    Dense,
+    Dropout,
+    Embed,
+    Residual,
+    Stack,
+    flatten_time,
+    unflatten_time,
+)
+from jlstm.records import record
+from jlstm.types import GATES, Cell, Layer
+from jlstm.version import __version__
+
+__all__ = [
+    "GATES", "GRU", "LSTM", "SLSTM", "Bidirectional", "Cell", "ClipGates", "CoupledLSTM", "Dense", "DropConnect",
+    "Dropout", "Embed", "LSTMGates", "LSTMParams", "LSTMState", "Layer", "LayerNormLSTM", "MinLSTM", "OriginalLSTM",
+    "PeepholeLSTM", "ProjectedLSTM", "Residual", "Run", "Stack", "VariationalDropout", "Zoneout", "__version__",
+    "cells", "convert", "flatten_time", "initializers", "load", "record", "run_net", "save", "sequence_mask",
+    "step", "trace", "unflatten_time", "unroll",
+]  # fmt: skip

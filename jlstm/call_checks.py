@@ -1,4 +1,4 @@
-"""The errors of calls: what `unroll`, `step` and `trace` are given fits together, and what a cell gives them, too."""
+"""The errors of calls: the arguments of `unroll`, `step` and `trace` fit together, and so do a cell's results."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jlstm.checks import FLOAT, boolean, choice, is_array, is_float, key, kind_of, problem, size, size_or_none
-from jlstm.types import Cell, Noise, Shape
+from jlstm.types import Cell, Noise, Shape, noise_of
 
-# ---- what can be told before tracing
+# ---- before tracing
 
 
 def arrays(where: str, values: dict[str, Any]) -> None:
@@ -36,12 +36,12 @@ def _position(where: str, t: Any) -> None:
         raise problem(where, "t", "an int of 32 bits", t)
 
 
-def options(where: str, values: dict[str, Any], backend: Any, backends: tuple[str, ...], default: str | None) -> dict:
-    """The static options of a call, normalised. default: what `backend=None` is, from the environment, or None."""
+def options(where: str, values: dict[str, Any], backends: tuple[str, ...], default: str | None) -> dict[str, Any]:
+    """Check the static options of a call. default: the environment's backend, which stands for `backend=None`."""
     kinds = dict.fromkeys(("return_sequences", "reverse", "time_major"), boolean)
     kinds |= dict.fromkeys(("checkpoint_every", "truncate_every"), size_or_none) | {"scan_unroll": size}
-    checked = {name: kinds[name](where, name, value) for name, value in values.items()}
-    name, backend = ("JLSTM_BACKEND", default) if backend is None else ("backend", backend)
+    checked = {name: kinds[name](where, name, value) if name in kinds else value for name, value in values.items()}
+    name, backend = ("JLSTM_BACKEND", default) if values["backend"] is None else ("backend", values["backend"])
     return checked | {"backend": None if backend is None else choice(where, name, backend, backends)}
 
 
@@ -50,12 +50,13 @@ def _public(where: str, name: str) -> str:
     return {"inputs": "x", "resets": "reset"}.get(name, name) if where == "step" else name
 
 
-# ---- what shapes and dtypes tell, at trace time
+# ---- at trace time, from shapes and dtypes
 
 
-def call(where: str, net: Any, params: Any, inputs: jax.Array, given: Any, time_major: bool) -> None:
-    """Everything that `unroll`, `step` and `trace` are given fits together."""
-    time = () if where == "step" else ("T",)
+def call(net: Any, arrays: dict[str, Any], options: Any) -> None:
+    """Check that the arguments of `unroll`, `step` and `trace` fit together."""
+    where, time_major, inputs = options.name, options.time_major, arrays["inputs"]
+    time = () if options.one_step else ("T",)
     axes = ("*B", *time) if not time_major else (*time, "*B")
     name, letters = _public(where, "inputs"), "[" + ", ".join((*axes, *"DEF"[: net.feature_axes])) + "]"
     ids = net.feature_axes == 0
@@ -67,28 +68,26 @@ def call(where: str, net: Any, params: Any, inputs: jax.Array, given: Any, time_
         raise problem(where, name, f"{letters}, at least {net.feature_axes + len(time)} axes", inputs.shape)
     T_axis = 0 if time_major else leading - 1
     steps = inputs.shape[:leading]
-    batch = steps if where == "step" else steps[:T_axis] + steps[T_axis + 1 :]
+    batch = steps if options.one_step else steps[:T_axis] + steps[T_axis + 1 :]
     context = f"{name} is {letters} = {inputs.shape}."
 
-    input_size = inputs.shape[-1] if net.feature_axes else None
-    fit(where, net, params, input_size, context)
-    if given.state is not None:
-        wanted = jax.eval_shape(lambda p: net.initial_state(p, batch), params)
-        _tree(where, "state", wanted, given.state, context)
+    fit(where, net, arrays["params"], inputs.shape[-1] if net.feature_axes else None, context)
+    if arrays["state"] is not None:
+        wanted = jax.eval_shape(lambda p: net.initial_state(p, batch), arrays["params"])
+        _tree(where, "state", wanted, arrays["state"], context)
 
     per_step = "[" + ", ".join(axes) + "]"
-    _array(where, "lengths", given.lengths, jnp.integer, "[*B]", batch, context)
+    _array(where, "lengths", arrays["lengths"], jnp.integer, "[*B]", batch, context)
     for argument in ("mask", "resets"):
-        value = getattr(given, argument)
-        hint = context
+        value, hint = arrays[argument], context
         if value is not None and not time_major and value.shape == (*steps[-1:], *batch) != steps:
             hint += f" For time-major arrays, type time_major=True and give {name} so too."
         elif value is not None and time_major and value.shape == (*batch, *steps[:1]) != steps:
             hint += f" With time_major=True it is time-major too: type jnp.moveaxis({argument}, -1, 0)."
         _array(where, _public(where, argument), value, jnp.bool_, per_step, steps, hint)
-    _array(where, "t", jnp.asarray(given.t), jnp.integer, "a scalar", (), "")
-    if given.key is not None:
-        key(where, given.key)
+    _array(where, "t", jnp.asarray(arrays["t"]), jnp.integer, "a scalar", (), "")
+    if arrays["key"] is not None:
+        key(where, arrays["key"])
 
 
 def fit(where: str, net: Any, params: Any, input_size: int | None, context: str = "", name: str = "params") -> None:
@@ -137,11 +136,11 @@ def _shapes(tree: Any) -> str:
     return " ".join(repr(jax.tree.map(lambda a: Shape(jnp.shape(a)), tree)).split())
 
 
-# ---- what a cell gives, which may be a user's
+# ---- the results of a cell, which may be a user's
 
 
 def noise(where: str, cell: Cell, value: Any) -> Noise:
-    """What `cell.noise` gave."""
+    """Check the result of `cell.noise`."""
     if value is not None and not isinstance(value, Noise):
         name, expected = f"{type(cell).__name__}.noise", "a jlstm.types.Noise or None"
         raise problem(where, name, expected, kind_of(value), kind=TypeError)
@@ -149,7 +148,7 @@ def noise(where: str, cell: Cell, value: Any) -> Noise:
 
 
 def cell_step(where: str, cell: Cell, params: Any, x: Any, state: Any, z: Any, noise: Noise) -> tuple[Any, Any]:
-    """One step `(new state, y)` that keeps its shapes: what does not fit would be broadcast, or fail inside of a scan.
+    """Take one step, `(new state, y)`, and check its shapes: wrong ones would be broadcast, or fail inside a scan.
 
     x: `[*B, D]`; state: what the step begins from; z: `cell.project(params, x, noise)`.
     """
@@ -162,11 +161,12 @@ def cell_step(where: str, cell: Cell, params: Any, x: Any, state: Any, z: Any, n
 
     leads("initial_state", state)
     leads("project", z)
-    recurred = cell.recur(params, state, noise)
+    given = noise_of(cell, noise)
+    recurred = cell.recur(params, state, *given)
     if recurred is not None:
         _tree(where, f"{name}.recur", z, recurred, "It is added to what project gives.")
         z = jax.tree.map(jnp.add, z, recurred)
-    result = cell.update(params, state, z, noise)
+    result = cell.update(params, state, z, *given)
     if type(result) is not tuple or len(result) != 2:
         raise problem(where, f"{name}.update", "a tuple (state, y)", _shapes(result))
     new, y = result

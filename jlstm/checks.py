@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from jlstm.types import Shape
+from jlstm.types import Cell, Layer, Shape
 
 Check = Callable[[str, str, Any], Any]
 
@@ -110,26 +110,11 @@ def hashable(where: str, name: str, value: Any) -> Any:
     return value
 
 
-def number_or_callable(where: str, name: str, value: Any) -> Any:
-    return function(where, name, value) if callable(value) else number(where, name, value)
-
-
 def choice(where: str, name: str, value: Any, names: tuple[str, ...]) -> str:
     if not isinstance(value, str) or value not in names:
         kind = ValueError if isinstance(value, str) else TypeError
         raise problem(where, name, "one of " + ", ".join(map(repr, names)), show(value), kind=kind)
     return value
-
-
-def choice_or_callable(names: tuple[str, ...], normalise: Callable[[Any], Any]) -> Check:
-    """A check for one of `names` or a function; `normalise` turns a known function into its name."""
-
-    def check(where: str, name: str, value: Any) -> Any:
-        if callable(value):
-            return normalise(function(where, name, value, "a name or a function array -> array"))
-        return choice(where, name, value, names)
-
-    return check
 
 
 def float_dtype(where: str, name: str, value: Any) -> np.dtype:
@@ -143,27 +128,12 @@ def float_dtype(where: str, name: str, value: Any) -> np.dtype:
     return dtype
 
 
-def float_dtype_or_none(where: str, name: str, value: Any) -> np.dtype | None:
-    return None if value is None else float_dtype(where, name, value)
-
-
 FLOAT = "a floating dtype of at least 16 bits"
 
 
 def is_float(dtype: Any) -> bool:
     """Narrower floats than these have no arithmetic of their own in JAX, and promote to nothing."""
     return jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize > 1
-
-
-def fields(record: Any, **checks: Check) -> None:
-    """Put every named field of a frozen record through its check, and keep what the check returns."""
-    for name, check in checks.items():
-        object.__setattr__(record, name, check(type(record).__name__, name, getattr(record, name)))
-
-
-def name_dtypes(record: Any) -> None:
-    """What `record` is compared by in place of its dtypes, since `np.dtype("float64") == None`."""
-    object.__setattr__(record, "_dtypes", (str(record.param_dtype), str(record.compute_dtype)))
 
 
 def batch_shape(where: str, value: Any, *, name: str = "batch_shape") -> Shape:
@@ -228,9 +198,9 @@ def drawn(where: str, name: str, value: Any, shape: Shape, dtype: Any) -> jax.Ar
 
 
 def enabled(where: str, record: Any) -> None:
-    """The dtypes that a record names exist: JAX would take another one."""
+    """Check that the dtypes which a record names exist: JAX would take another one."""
     for name in ("param_dtype", "compute_dtype"):
-        if getattr(record, name) == np.float64 and jnp.result_type(float) != np.float64:
+        if getattr(record, name) == "float64" and jnp.result_type(float) != np.float64:
             hint = 'Type jax.config.update("jax_enable_x64", True) first.'
             raise problem(where, name, "at most 32 bits without jax_enable_x64", "float64", hint)
 
@@ -238,38 +208,17 @@ def enabled(where: str, record: Any) -> None:
 # ---- nets and their parameters
 
 
-PARTS = ("feature_axes", "init", "output_size", "initial_state")
-CELL_PARTS, LAYER_PARTS = (*PARTS, "project", "recur", "update"), (*PARTS, "recurrent", "unroll")
-
-
-def is_cell(net: Any) -> bool:
-    return all(hasattr(net, name) for name in ("project", "recur", "update"))
-
-
-def is_net(net: Any) -> bool:
-    return not isinstance(net, type) and (is_cell(net) or all(hasattr(net, name) for name in ("init", "unroll")))
-
-
-def net(where: str, value: Any, name: str = "net") -> Any:
+def net(where: str, name: str, value: Any) -> Any:
     """A cell or a layer that is static: a record without arrays."""
-    if not is_net(value):
-        hint = f"Type {value.__name__}(...)." if isinstance(value, type) else ""
+    if not isinstance(value, Cell | Layer):
+        made = isinstance(value, type) and issubclass(value, Cell | Layer)
+        hint = f"Type {value.__name__}(...)." if made else "A net derives from jlstm.Cell or jlstm.Layer."
         raise problem(where, name, "a Cell or a Layer", kind_of(value), hint, kind=TypeError)
-    kind, parts = ("Cell", CELL_PARTS) if is_cell(value) else ("Layer", LAYER_PARTS)
-    missing = [part for part in parts if not hasattr(value, part)]
-    if missing:
-        hint = f"Derive it from jlstm.{kind}, and give it the rest."
-        raise problem(where, name, f"a {kind} with {', '.join(missing)}", kind_of(value), hint, kind=TypeError)
     if jax.tree.leaves(value):
-        came = f"{kind_of(value)}, which is not registered"
-        hint = f"Type @jax.tree_util.register_static above class {type(value).__name__}."
+        came = f"{kind_of(value)}, which is no record"
+        hint = f"Type @jlstm.record above class {type(value).__name__}."
         raise problem(where, name, "a static record", came, hint, kind=TypeError)
     return value
-
-
-def shape(where: str, name: str, value: Any, expected: Shape, hint: str = "") -> None:
-    if value.shape != expected:
-        raise problem(where, name, str(expected), value.shape, hint)
 
 
 def instance(where: str, name: str, value: Any, kind: type, length: int | None = None) -> None:

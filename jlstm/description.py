@@ -1,7 +1,7 @@
 """A net and its parameters as plain JSON, and back: what `save` writes and `jax.export` keeps.
 
     both    null · [..] a tuple · {"type": "LSTM", "fields": {..}} a dataclass or NamedTuple
-    net     true, 3, 0.5, "tanh" · {"dtype": "float32"}
+    net     true, 3, 0.5, "tanh" · {"dtype": "float32"}, in files of before 0.2 also for the dtypes of jlstm's own
     params  "array" · {"list": [..]} · {"dict": {..}}
 
 Nothing that a description names is imported: a class comes from `CLASSES`, jlstm's own, or from the caller.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 import jax
@@ -40,6 +40,20 @@ def field_names(cls: Any) -> tuple[str, ...] | None:
 
 _PUBLIC = [value for package in (cells, initializers, layers) for value in vars(package).values()]
 CLASSES = {cls.__name__: cls for cls in _PUBLIC if field_names(cls) is not None}
+
+# ---- names in files of before 0.2, and their present form
+
+
+def _clip_state(cell: Any, limit: float, what: str = "state") -> Any:
+    if what == "gates":
+        return cells.ClipGates(cell, limit)
+    if not hasattr(cell, "cell_clip"):
+        raise checks.problem("ClipState", "cell", "a cell with a cell_clip, an LSTM", show(cell))
+    return dataclasses.replace(cell, cell_clip=min(limit, cell.cell_clip or limit))
+
+
+_KINDS = ("Peephole", "Coupled", "Projected", "LayerNorm", "Min", "Original")
+FORMER: dict[str, Callable[..., Any]] = {"ClipState": _clip_state} | {f"{k}LSTMState": cells.LSTMState for k in _KINDS}
 
 
 def describe(value: Any, path: Path, classes: Classes, tensors: Tensors | None = None) -> Any:
@@ -106,11 +120,12 @@ def build(node: Any, path: Path, classes: Classes, tensors: Tensors | None = Non
         case list():
             return tuple(each(enumerate(node)).values())
         case {"type": str(name), "fields": dict(fields), **rest} if not rest:
-            if name not in classes:
+            make = classes.get(name) or FORMER.get(name)
+            if make is None:
                 raise wrong(where, "a class that jlstm knows", show(name))
             fields = each(fields.items())
             try:
-                return classes[name](**fields)
+                return make(**fields)
             except Exception as error:  # whatever the class's own checks raise
                 raise ValueError(one_line(f"{where}: {error}")) from error
         case bool() | int() | float() | str() if tensors is None:

@@ -13,60 +13,52 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jlstm import call_checks, checks
+from jlstm import call_checks
 from jlstm.kernels import BACKENDS, choose
-from jlstm.kernels.scan import Carry, Fixed, How, Steps, add, body, one, select
-from jlstm.types import Array, Backend, Cell, Key, Layer, Noise, Params, Shape, State, Y
+from jlstm.kernels.scan import Carry, Fixed, Options, Steps, add, body, one, select
+from jlstm.types import Array, Cell, Key, Layer, Noise, Params, Shape, State, Y, noise_of
 
 
 class Trace(NamedTuple):
-    """What a cell did at every step, for looking at: `[*B, T, ...]`, or time-major as the call was.
+    """A record of every step, `[*B, T, ...]`, or time-major as the call was."""
 
-    states: the state before each step (after a reset).   z: what `update` was given, by gate name.   outputs: y.
-    """
-
-    states: State
-    z: Any
-    outputs: Any
+    states: State  # before each step, after a reset
+    z: Any  # the argument of `update`, by gate name
+    outputs: Any  # y
 
 
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """The static part of a call."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run(Options):
+    """One call, as layers see it while it is traced: its options, and the arrays that all parts of a net share.
 
-    name: str = "unroll"  # the public function, for error messages
-    return_sequences: bool = False
-    reverse: bool = False
-    time_major: bool = False
-    checkpoint_every: int | None = None
-    truncate_every: int | None = None
-    scan_unroll: int = 1
-    backend: Backend | None = None
+    A layer of your own hands it on to `jlstm.run_net`, with `replace` where a part of it sees the call otherwise.
 
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """One call, as cells and layers see it while it is traced. Layers hand it on, `replace`d.
-
-    t: int32 `[T]`, the position of every step.   valid, reset: bool `[T, *B]` or None.
+    batch_shape: `*B`.
+    t: int32 `[T]`, the position of every step.
+    valid: bool `[T, *B]`, from lengths and mask; None: all steps are valid.
+    reset: bool `[T, *B]`; None: no resets.
+    key: the key of this part of the net; None: no noise.
     at_last: the inputs have no time axis any more; they are the last valid step's.
+    return_sequences, reverse, one_step, ...: the options of the call. With `return_sequences=False` the outputs are the
+        last valid step's, `[*B, K]`.
     """
 
-    options: Options
     batch_shape: Shape
     t: Array
     valid: Array | None
     reset: Array | None
     key: Key | None
-    return_sequences: bool
-    reverse: bool
     at_last: bool = False
 
     replace = dataclasses.replace
 
+    @property
+    def options(self) -> Options:
+        """The static part alone."""
+        return Options(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Options)})
+
     def at(self, index: int) -> Run:
-        """The run of the part `index` of a net: it has noise of its own."""
+        """The run of the part `index` of a net, which has noise of its own."""
         return self.replace(key=None if self.key is None else jax.random.fold_in(self.key, index))
 
     def is_last(self) -> Array:
@@ -95,52 +87,50 @@ class Run:
 
 
 def is_recurrent(net: Cell | Layer) -> bool:
-    return checks.is_cell(net) or net.recurrent  # type: ignore[union-attr]
+    return isinstance(net, Cell) or net.recurrent
 
 
 def run_net(net: Cell | Layer, params: Params, x: Array, state: State, run: Run) -> tuple[State, Any, Any]:
-    """Any net over time: `(final_state, outputs, traces)`; traces is None but under `trace`."""
-    if checks.is_cell(net):
-        return run_cell(net, params, x, state, run)  # type: ignore[arg-type]
-    return net.unroll(params, x, state, run)  # type: ignore[union-attr]
+    """Run any net over time: `(final_state, outputs, traces)`; x `[T, *B, D]`. traces is None but under `trace`."""
+    if isinstance(net, Cell):
+        return run_cell(net, params, x, state, run)
+    return net.unroll(params, x, state, run)
 
 
 def run_cell(cell: Cell, params: Params, x: Array, state: State, run: Run) -> tuple[State, Y, Trace | None]:
-    """A cell over x `[T, *B, D]`, 0 at invalid steps: outputs `[T, *B, H]`, or the last valid step's `[*B, H]`."""
-    options = run.options
-    kernel = BACKENDS[choose(options.name, cell, x.shape[0], options.backend)]
-    how = How(run.reverse, options.scan_unroll, stack=run.return_sequences, record=options.name == "trace")
+    """Run a cell over x `[T, *B, D]`, 0 at invalid steps; outputs `[T, *B, H]`, or the last valid step's `[*B, H]`."""
+    kernel, options = BACKENDS[choose(run.name, cell, x.shape[0], run.backend)], run.options
     origin, state = _initial_states(cell, params, x, run.batch_shape, state)
 
-    def prepare(xs: _PerStep) -> tuple[Any, Steps]:
+    def prepare(xs: Steps) -> tuple[Any, Steps]:
         noise = _draw(cell, params, run, xs.t)
-        project = jax.vmap(lambda x, n: cell.project(params, x, Noise(noise.sequence, n)))
-        return noise.sequence, Steps(project(xs.x, noise.step), xs.x, xs.valid, xs.reset, xs.cut, noise.step)
+        project = jax.vmap(lambda x, n: cell.project(params, x, *noise_of(cell, Noise(noise.sequence, n))))
+        return noise.sequence, xs._replace(z=project(xs.x, noise.step), noise=noise.step)
 
-    def one_step(state: State, xs: _PerStep) -> tuple[State, Y]:
+    def one_step(state: State, xs: Steps) -> tuple[State, Y]:
         first = one(xs)
         noise, steps = prepare(jax.tree.map(lambda a: a[None], first))
         step = one(steps)
-        return call_checks.cell_step(options.name, cell, params, first.x, state, step.z, Noise(noise, step.noise))
+        return call_checks.cell_step(run.name, cell, params, first.x, state, step.z, Noise(noise, step.noise))
 
-    xs = _PerStep(x, run.valid, run.reset, _cuts(run), run.t)
+    xs = Steps(x, run.valid, run.reset, _cuts(run), run.t)
     like, blank = _zeros(one_step, state, xs)
-    origin, carry = add(origin, like), Carry(add(state, like), None if how.stack else blank)
+    origin, carry = add(origin, like), Carry(add(state, like), None if run.return_sequences else blank)
 
-    def sequence(carry: Carry, xs: _PerStep) -> tuple[Carry, Any]:
+    def sequence(carry: Carry, xs: Steps) -> tuple[Carry, Any]:
         noise, steps = prepare(xs)
         fixed = Fixed(origin, blank, noise)
-        if options.name == "step":  # no loop around one step
-            carry, emitted = body(cell, how, params, fixed, carry, one(steps))
+        if run.one_step:  # no loop
+            carry, emitted = body(cell, options, params, fixed, carry, one(steps))
             return carry, jax.tree.map(lambda a: a[None], emitted)
-        return kernel(cell, how, params, fixed, carry, steps)
+        return kernel(cell, options, params, fixed, carry, steps)
 
-    if options.checkpoint_every is None:
+    if run.checkpoint_every is None:
         carry, (y, before) = sequence(carry, xs)
     else:
-        carry, (y, before) = _in_chunks(sequence, carry, xs, options.checkpoint_every, run.reverse)
+        carry, (y, before) = _in_chunks(sequence, carry, xs, run.checkpoint_every, run.reverse)
     trace = None if before is None else Trace(before.state, before.z, y)
-    return carry.state, y if how.stack else carry.last, trace
+    return carry.state, y if run.return_sequences else carry.last, trace
 
 
 def _zeros(f: Callable[..., Any], *args: Any) -> Any:
@@ -156,24 +146,14 @@ def _zeros(f: Callable[..., Any], *args: Any) -> Any:
     return jax.tree.map(jnp.zeros_like, f(*args))
 
 
-class _PerStep(NamedTuple):
-    """What comes in for every step; every leaf leads with T. cut: the gradient stops before this step."""
-
-    x: Array
-    valid: Array | None
-    reset: Array | None
-    cut: Array | None
-    t: Array
-
-
-def _draw(cell: Cell, params: Params, run: Run, t: Array) -> Noise:
+def _draw(cell: Cell, params: Params, run: Run, t: Array | None) -> Noise:
     """The noise of the steps at positions t `[T]`; its per-step part leads with T."""
     key = run.key
-    if key is None or not hasattr(cell, "noise"):
+    if key is None or t is None or not noise_of(cell, Noise()):
         return Noise()
 
     def draw(t: Array) -> Noise:
-        return call_checks.noise(run.options.name, cell, cell.noise(key, params, run.batch_shape, t))
+        return call_checks.noise(run.name, cell, cell.noise(key, params, run.batch_shape, t))
 
     return jax.lax.stop_gradient(jax.vmap(draw, out_axes=Noise(None, 0))(t))
 
@@ -188,7 +168,7 @@ def _initial_states(cell: Cell, params: Params, x: Array, batch_shape: Shape, st
 
 def _cuts(run: Run) -> Array | None:
     """Bool `[T]`: where truncation stops the gradient, at multiples of k in time, never before the first step taken."""
-    k = run.options.truncate_every
+    k = run.truncate_every
     if k is None:
         return None
     T = run.t.shape[0]

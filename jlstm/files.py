@@ -9,7 +9,6 @@ the classes that are not jlstm's. No pickle, and nothing that a file names is im
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import json
 import os
 import secrets
@@ -22,7 +21,8 @@ import safetensors.numpy
 
 from jlstm import checks
 from jlstm.description import CLASSES, DTYPES, Classes, Tensors, build, describe, field_names, one_line, show, wrong
-from jlstm.types import Params
+from jlstm.types import Cell, Layer, Params
+from jlstm.version import __version__
 
 FORMAT = 1
 _CODES = "BOOL U8 U16 U32 U64 I8 I16 I32 I64 F16 BF16 F32 F64"
@@ -48,12 +48,12 @@ def save(path: str | os.PathLike[str], net: Any, params: Params) -> None:
     >>> loaded == cell, params.w_ih.shape
     (True, (3, 4, 5))
     """
-    checks.net("save", net)
+    checks.net("save", "net", net)
     classes: Classes = {}
     tensors: Tensors = {}
     trees = {"net": describe(net, ("net",), classes), "params": describe(params, ("params",), classes, tensors)}
     own = sorted(name for name, cls in classes.items() if CLASSES.get(name) is not cls)
-    text = json.dumps({"format": FORMAT, "version": _version(), "types": own, **trees})
+    text = json.dumps({"format": FORMAT, "version": __version__, "types": own, **trees})
     try:
         if build(json.loads(text)["net"], ("net",), classes) != net:
             raise wrong("net", "a record that equals one made from its fields", show(net))
@@ -83,7 +83,7 @@ def load(path: str | os.PathLike[str], *, types: Sequence[type] = ()) -> tuple[A
             raise wrong("types", "classes that jlstm knows", ", ".join(missing), hint)
         classes = CLASSES | {name: handed[name] for name in own}
         net = build(about["net"], ("net",), classes)
-        if not checks.is_net(net):
+        if not isinstance(net, Cell | Layer):
             raise wrong("net", "a Cell or a Layer", show(net))
         params = build(about["params"], ("params",), classes, tensors)
         if tensors:
@@ -155,10 +155,3 @@ def _json(text: str) -> Any:
         return json.loads(text, object_pairs_hook=unique)
     except json.JSONDecodeError as error:
         raise ValueError(f"expected JSON as description. {one_line(str(error))}.") from None
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("jlstm")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"

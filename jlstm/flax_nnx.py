@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jlstm import checks
+from jlstm.api import unroll as _unroll
 from jlstm.types import Array, ArrayLike, Cell, Layer, Params, Shape, State
-from jlstm.unroll import unroll as _unroll
 
 
 class RNN(nnx.Module):
@@ -44,7 +44,7 @@ class RNN(nnx.Module):
         unroll: int = 1,
         rngs: nnx.Rngs,
     ) -> None:
-        self.net = checks.net("RNN", net)
+        self.net = checks.net("RNN", "net", net)
         params = net.init(rngs.params(), input_size)  # type: ignore[arg-type]
         self.params = nnx.data(jax.tree.map(nnx.Param, params))
         self.time_major, self.return_carry = time_major, return_carry

@@ -1,91 +1,77 @@
-"""Initialisers: frozen records, called as `(key, shape, dtype) -> array`.
+"""Initialisers: records, called as `(key, shape, dtype) -> array`.
 
-They are records and not closures because a net is compared and hashed by value, printed, and written to a file.
-A weight `[D, G, H]` holds G matrices `[D, H]`, one a gate, and each is drawn as a matrix of its own; a weight
-`[D, K]` is one matrix. A bias is `[G, H]` with the gates in the order of `jlstm.GATES`.
+A weight `[D, G, H]` holds G matrices `[D, H]`, one a gate; each is drawn as a matrix of its own. A weight `[D, K]` is
+one matrix. A bias is `[G, H]`, with the gates in the order of `jlstm.GATES`.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import math
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 
 from jlstm import checks
+from jlstm.records import Check, Number, record
 from jlstm.types import GATES, Array, Key, Shape
 
+NonNegative = Annotated[float, Check(functools.partial(checks.number, at_least=0.0))]
 
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
+
+@record
 class Constant:
-    """Every element is `value`."""
+    """Set every element to `value`."""
 
-    value: float = 0.0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "value", checks.number("Constant", "value", self.value))
+    value: Number = 0.0
 
     def __call__(self, key: Key, shape: Shape, dtype: jnp.dtype) -> Array:
         return jnp.full(shape, self.value, dtype)
 
 
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
+@record
 class Normal:
-    """Normal with mean 0 and standard deviation `stddev`."""
+    """Draw from a normal distribution with mean 0 and standard deviation `stddev`."""
 
-    stddev: float = 1.0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "stddev", checks.number("Normal", "stddev", self.stddev, at_least=0.0))
+    stddev: NonNegative = 1.0
 
     def __call__(self, key: Key, shape: Shape, dtype: jnp.dtype) -> Array:
         return (self.stddev * jax.random.normal(key, shape, jnp.promote_types(dtype, jnp.float32))).astype(dtype)
 
 
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
+@record
 class Uniform:
-    """Uniform in [-limit, limit]; torch's LSTM uses `limit = 1/sqrt(H)` for all of its parameters."""
+    """Draw uniformly from [-limit, limit]. torch's LSTM uses `limit = 1/sqrt(H)` for all of its parameters."""
 
-    limit: float
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "limit", checks.number("Uniform", "limit", self.limit, at_least=0.0))
+    limit: NonNegative
 
     def __call__(self, key: Key, shape: Shape, dtype: jnp.dtype) -> Array:
         wide = jnp.promote_types(dtype, jnp.float32)
         return jax.random.uniform(key, shape, wide, -self.limit, self.limit).astype(dtype)
 
 
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
+@record
 class GlorotUniform:
-    """Uniform in ±sqrt(6 / (fan_in + fan_out)), the fans those of one gate's matrix (Glorot & Bengio 2010, eq. 16).
+    """Draw uniformly from ±sqrt(6 / (fan_in + fan_out)), with the fans of one gate (Glorot & Bengio 2010, eq. 16).
 
-    Keras takes `fan_out = 4H` for its fused kernel, and so draws smaller weights.
+    Keras takes `fan_out = 4H` for its fused kernel, so its weights are smaller.
     """
 
     def __call__(self, key: Key, shape: Shape, dtype: jnp.dtype) -> Array:
         return Uniform(math.sqrt(6.0 / max(shape[0] + shape[-1], 1)))(key, shape, dtype)
 
 
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
+@record
 class Orthogonal:
-    """One orthogonal matrix a gate, times `scale` (Saxe et al. 2014): W Wᵀ = scale² I where the matrix is square.
+    """Draw one orthogonal matrix a gate, times `scale` (Saxe et al. 2014): W Wᵀ = scale² I for a square W.
 
     A tall matrix has orthonormal columns, a wide one orthonormal rows; each is uniform among all such matrices (Haar).
     Keras draws the fused `[H, 4H]` matrix at once: its rows are orthonormal over all gates together, so that each
     gate's matrix has half the gain.
     """
 
-    scale: float = 1.0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "scale", checks.number("Orthogonal", "scale", self.scale))
+    scale: Number = 1.0
 
     def __call__(self, key: Key, shape: Shape, dtype: jnp.dtype) -> Array:
         if 0 in shape:
@@ -119,38 +105,30 @@ def _orthonormal_rows(x: Array) -> Array:
 
 
 def _zeros(where: str, shape: Shape, dtype: jnp.dtype) -> Array:
-    """A bias, and no weight, whose first axis is another one."""
+    """Zeros for a bias `[4, H]`; an error for a weight."""
     if len(shape) != 2 or shape[0] != len(GATES):
         raise checks.problem(where, "shape", f"[4, H], that of a bias with the gates {', '.join(GATES)}", shape)
     return jnp.zeros(shape, dtype)
 
 
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
+@record
 class ForgetBias:
-    """A bias `[4, H]` that is `value` at the forget gate and 0 elsewhere (Gers et al. 2000; Jozefowicz et al. 2015)."""
+    """Set a bias `[4, H]` to `value` at the forget gate, 0 elsewhere (Gers et al. 2000; Jozefowicz et al. 2015)."""
 
-    value: float = 1.0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "value", checks.number("ForgetBias", "value", self.value))
+    value: Number = 1.0
 
     def __call__(self, key: Key, shape: Shape, dtype: jnp.dtype) -> Array:
         return _zeros("ForgetBias", shape, dtype).at[GATES.index("f")].set(self.value)
 
 
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
+@record
 class Chrono:
-    """A bias `[4, H]` for memories of up to `max_time` steps (Tallec & Ollivier 2018, eq. 16).
+    """Draw a bias `[4, H]` for memories of up to `max_time` steps (Tallec & Ollivier 2018, eq. 16).
 
     b_f ~ log(U[1, max_time - 1]),  b_i = -b_f,  0 elsewhere
     """
 
-    max_time: float
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "max_time", checks.number("Chrono", "max_time", self.max_time, at_least=2.0))
+    max_time: Annotated[float, Check(functools.partial(checks.number, at_least=2.0))]
 
     def __call__(self, key: Key, shape: Shape, dtype: jnp.dtype) -> Array:
         wide = jnp.promote_types(dtype, jnp.float32)

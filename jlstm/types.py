@@ -3,16 +3,17 @@
 Shapes use these letters everywhere:
 
     *B  batch axes: none, one or many      T  time           D  input features
-    H   hidden size                        G  gates          K  output features of a dense layer
+    H   hidden size                        G  gates          K  output features
+    P   projected size                     N  heads
 
 Gates stand in the order of `GATES` everywhere, and are addressed by name (`GATES.index("f")`).
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
@@ -41,7 +42,7 @@ Initializer: TypeAlias = Callable[[Key, Shape, Any], Array]
 class Noise(NamedTuple):
     """The random part of a cell's step.
 
-    sequence: pytree, drawn once a sequence from `key` alone (a mask on the weights, on x, on h).
+    sequence: pytree, drawn once a sequence from `key` alone: a mask on the weights, on x, on h.
     step: pytree, drawn anew at every step from `fold_in(key, t)`.
     """
 
@@ -49,100 +50,92 @@ class Noise(NamedTuple):
     step: Any = None
 
 
-class Cell(Protocol):
-    """A recurrent cell: a frozen, static record of hyper-parameters with pure methods.
+class Cell(ABC):
+    """A recurrent cell: a static record of options, whose methods are the pure functions that define it.
 
-    One step is `update(params, state, project(params, x) + recur(params, state))`. Everything else (time, masks,
-    resets, directions, depth, gradients without a weight gradient in the loop) comes from the engine. Make your own
-    by deriving from this class and registering the record with `jax.tree_util.register_static`.
+    One step is
 
-    All methods take any number of leading batch axes `*B`, and every leaf of the state leads with `*B`.
+        update(params, state, project(params, x) + recur(params, state))
+
+    The engine adds everything else: time, masks, resets, directions, depth and the fast gradient. Derive your own cell
+    from this class, and put `@jlstm.record` above it.
+
+    All methods take any number of leading batch axes `*B`. Every leaf of the state leads with `*B`.
+
+    feature_axes: the axes of x behind batch and time: 1 for a vector.
+    recurrent_params: the recurrent weights, by the names of their fields in the params. `DropConnect` needs it.
+    state_groups: the fields of the state; fields that only make sense together stand in one group. `Zoneout` needs it.
     """
 
-    # How many axes of `x` behind the batch and time axes belong to one input: 1 for a vector.
     feature_axes: int = 1
-    # For wrappers (zoneout, dropped weights): the names of the recurrent weights among the fields of the parameters,
-    # and the fields of the state that only make sense together. A cell that leaves None cannot be wrapped by them.
-    # `read` and `blend`, below, are for them as well.
     recurrent_params: ClassVar[tuple[str, ...] | None] = None
     state_groups: ClassVar[tuple[tuple[str, ...], ...] | None] = None
 
     @abstractmethod
     def init(self, key: Key, input_size: int) -> Params:
-        """Parameters for inputs `[*B, D]` with D = `input_size`."""
-        ...
+        """Draw parameters for inputs `[*B, D]`, D = `input_size`."""
 
     @abstractmethod
     def output_size(self, input_size: int) -> int:
-        """The last axis of y."""
-        ...
+        """Return the size of the last axis of y."""
 
     @abstractmethod
     def initial_state(self, params: Params, batch_shape: Shape = ()) -> State:
-        """The state that an episode begins from; `batch_shape` is `*B`, all axes before H."""
-        ...
+        """Return the state that an episode begins from. `batch_shape` is `*B`, all axes before H."""
 
     def noise(self, key: Key, params: Params, batch_shape: Shape, t: Array) -> Noise | None:
-        """The random part of step `t`, a pure function of `(key, t)`; None for a cell that has none."""
+        """Draw the noise of step `t`, a pure function of `(key, t)`.
+
+        A cell that defines this method gets the noise as one more argument of `project`, `recur` and `update`; it is
+        `Noise(None, None)` where a call has no key.
+        """
         del key, params, batch_shape, t
         return None
 
-    def read(self, params: Params, state: State, z: Z, noise: Noise | None = None) -> tuple[State, Y] | None:
-        """(state, y) with h and y made anew of the memory in `state`, which something changed after `update`, and of
-        the same z. None for a cell that does not say."""
-        del params, state, z, noise
-        return None
-
-    def blend(self, old: State, new: State, rate: float) -> State:
-        """The mean of two states, `rate` of it old: what zoneout expects where nothing is drawn.
-
-        This one is field by field. A cell of which several fields make one number, a scale among them, has its own.
-        """
-        return jax.tree.map(lambda a, b: rate * a + (1.0 - rate) * b, old, new)
-
-    def fused(self, params: Params) -> Callable[[State, Array], Z] | None:
-        """`(state, x) -> project(params, x) + recur(params, state)` as one product, x `[*B, D]`, for a loop that does
-        both. None for a cell that has no such product. A class that derives from yours is not asked, but for its own.
-        """
-        del params
-        return None
+    @abstractmethod
+    def project(self, params: Params, x: Array) -> Z:
+        """Return the input's part of z, from x `[*B, D]`. The engine runs it for all T at once."""
 
     @abstractmethod
-    def project(self, params: Params, x: Array, noise: Noise | None = None) -> Z:
-        """The input's part of z. No recurrence, so the engine runs it for all T at once."""
-        ...
+    def recur(self, params: Params, state: State) -> Z | None:
+        """Return the state's part of z, which the loop computes; None for no part."""
 
     @abstractmethod
-    def recur(self, params: Params, state: State, noise: Noise | None = None) -> Z | None:
-        """The state's part of z: what has to be computed inside the loop. None where there is none."""
-        ...
-
-    @abstractmethod
-    def update(self, params: Params, state: State, z: Z, noise: Noise | None = None) -> tuple[State, Y]:
-        """The new state and the output y `[*B, output_size]`."""
-        ...
+    def update(self, params: Params, state: State, z: Z) -> tuple[State, Y]:
+        """Return the new state and the output y `[*B, output_size]`."""
 
 
-class Layer(Protocol):
-    """What stands beside a cell in a stack: it maps a sequence to a sequence, with a state or without.
+def noise_of(cell: Cell, noise: Noise) -> tuple[Noise, ...]:
+    """The last argument of `project`, `recur` and `update`: none for a cell that defines no `noise`."""
+    return () if type(cell).noise is Cell.noise else (noise,)
 
-    `unroll` is called by `jlstm.unroll` and `jlstm.step` with time leading and with a `jlstm.unroll.Run`, the record
-    of the call; users call those two, which check their input.
+
+class Layer(ABC):
+    """A part of a net beside cells: it maps a sequence to a sequence.
+
+    feature_axes: the axes of an input behind batch and time: 1 for a vector, 0 for ids.
+    recurrent: whether the last step's output needs the steps before it.
     """
 
-    feature_axes: int
-    recurrent: bool  # whether the last step's output needs the steps before it
+    feature_axes: int = 1
+    recurrent: bool = True
 
     @abstractmethod
-    def init(self, key: Key, input_size: int | None = None) -> Params: ...
+    def init(self, key: Key, input_size: int | None = None) -> Params:
+        """Draw parameters for inputs `[*B, T, D]`, D = `input_size`; None for ids `[*B, T]`."""
 
     @abstractmethod
-    def output_size(self, input_size: int | None) -> int: ...
+    def output_size(self, input_size: int | None) -> int:
+        """Return the size of the last axis of the outputs."""
 
     @abstractmethod
-    def initial_state(self, params: Params, batch_shape: Shape = ()) -> State: ...
+    def initial_state(self, params: Params, batch_shape: Shape = ()) -> State:
+        """Return the state that a sequence begins from, `()` for none. `batch_shape` is `*B`."""
 
     @abstractmethod
     def unroll(self, params: Params, inputs: Array, state: State, run: Any) -> tuple[State, Any, Any]:
-        """`(final_state, outputs, traces)`; inputs `[T, *B, D]`; outputs `[T, *B, K]`, or `[*B, K]` for one step."""
-        ...
+        """Return `(final_state, outputs, traces)` for inputs `[T, *B, D]`; run is a `jlstm.Run`.
+
+        outputs: `[T, *B, K]`, or `[*B, K]`, the last valid step's, where `run.return_sequences` is False.
+        traces: None, but under `jlstm.trace`.
+        """

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ABOVE = ["types", "checks", "call_checks", "initializers", "cells", "kernels", "engine", "unroll", "layers"]
-ORDER = [*ABOVE, "description", "files", "convert", "flax_nnx", "__init__"]
+ABOVE = ["version", "types", "checks", "call_checks", "records", "initializers", "cells", "kernels", "engine", "api"]
+ORDER = [*ABOVE, "layers", "description", "files", "convert", "flax_nnx", "__init__"]
 FOREIGN = {"jax", "numpy"}
 ALSO = {  # where more is imported; that of convert inside of functions
     "files.py": {"safetensors", "ml_dtypes"},
@@ -37,7 +37,7 @@ def imports(code: str) -> list[str]:
 def wrong(path: str, code: str) -> list[str]:
     """The imports that a file of the library, at `path` below jlstm/, may not have."""
     line = ORDER.index(path.split("/")[0].removesuffix(".py"))
-    shared = {"jlstm.cells.gates", "jlstm.cells.gates.Activation", "jlstm.cells.wrapper"}  # what cells have in common
+    shared = {"jlstm.cells.gates", "jlstm.cells.wrapper"}  # what cells have in common
     bad = []
     for name in imports(code):
         if name.startswith("jlstm"):
@@ -89,6 +89,42 @@ def test_files_are_short_and_named():
     for path in [p for folder in ("jlstm", "experiments", "tests") for p in (ROOT / folder).rglob("*.py")]:
         assert len(path.read_text().splitlines()) <= 300, path
         assert path.stem not in ("utils", "util", "helpers", "common", "misc"), path
+
+
+def lines_of(*patterns: str) -> int:
+    return sum(len(path.read_text().splitlines()) for pattern in patterns for path in ROOT.glob(pattern))
+
+
+def test_the_library_is_small():
+    assert lines_of("jlstm/**/*.py") - lines_of("jlstm/convert/*.py") <= 4420
+    import jlstm
+
+    assert len(jlstm.__all__) <= 44 and all(hasattr(jlstm, name) for name in jlstm.__all__)
+
+
+CELLS = [path for path in (ROOT / "jlstm/cells").glob("*.py") if path.stem not in ("__init__", "gates", "wrapper")]
+
+
+def test_a_cell_is_one_page():
+    for path in CELLS:
+        assert len(path.read_text().splitlines()) <= 130, path
+
+
+def bodies(path: Path) -> set[tuple[str, ...]]:
+    """Every ten lines in a row of a method's or function's body, without its docstring."""
+    runs = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef):
+            body = node.body[1:] if ast.get_docstring(node) else node.body
+            lines = "\n".join(map(ast.unparse, body)).splitlines()
+            runs |= {tuple(lines[n : n + 10]) for n in range(len(lines) - 9)}
+    return runs
+
+
+def test_no_two_cells_share_ten_lines():
+    for n, one in enumerate(CELLS):
+        for other in CELLS[n + 1 :]:
+            assert not bodies(one) & bodies(other), (one, other)
 
 
 def test_the_wheel_holds_jlstm_alone():

@@ -33,10 +33,10 @@ def calls(B: int, T: int, D: int, H: int) -> dict[str, timing.Call]:
     params, x = net.init(jax.random.key(0), D), jax.random.normal(jax.random.key(1), (B, T, D))
 
     def call(backend: Literal["hoisted", "associative"], backward: bool) -> timing.Call:
-        def outputs(params: jlstm.MinLSTMParams, x: jax.Array) -> jax.Array:
+        def outputs(params: jlstm.cells.MinLSTMParams, x: jax.Array) -> jax.Array:
             return jlstm.unroll(net, params, x, return_sequences=True, backend=backend)[1]
 
-        def loss(params: jlstm.MinLSTMParams, x: jax.Array) -> jax.Array:
+        def loss(params: jlstm.cells.MinLSTMParams, x: jax.Array) -> jax.Array:
             return jnp.sum(outputs(params, x) ** 2)
 
         f = jax.jit(jax.grad(loss, (0, 1)) if backward else outputs)

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 import jlstm
-from jlstm.cells import gates as activations
+from jlstm.cells import activation_function
 
 GATES = {"i": "input gate i", "f": "forget gate f", "g": "candidate g", "o": "output gate o"}
 STATES = {"c": "cell state c", "h": "hidden state h"}
-WRAPPERS = (jlstm.Zoneout, jlstm.DropConnect, jlstm.VariationalDropout, jlstm.ClipState)
+WRAPPERS = (jlstm.Zoneout, jlstm.DropConnect, jlstm.VariationalDropout, jlstm.ClipGates)
 
 
 class LeftOutError(Exception):
@@ -102,7 +102,7 @@ def _part(found: _Found) -> Part:
     return Part(title, *(tuple(row._replace(values=row.values.astype(float)) for row in r) for r in (gates, rows)))
 
 
-def _nested(cell: jlstm.Cell) -> list[jlstm.Cell]:
+def _nested(cell: Any) -> list[Any]:
     """A cell and its wrappers, from the inside out."""
     return [*_nested(cell.cell), cell] if isinstance(cell, WRAPPERS) else [cell]
 
@@ -110,10 +110,10 @@ def _nested(cell: jlstm.Cell) -> list[jlstm.Cell]:
 def _gate(cell: jlstm.Cell, key: str, z: np.ndarray) -> Rows:
     """What the gate is: its activation of z. Only the LSTM's update is known to apply no more than that to z."""
     cell, *wrappers = _nested(cell)
-    if type(cell) is not jlstm.LSTM or any(getattr(wrapper, "what", "") == "gates" for wrapper in wrappers):
+    if type(cell) is not jlstm.LSTM or any(isinstance(wrapper, jlstm.ClipGates) for wrapper in wrappers):
         return Rows(f"{key}, before its activation", z, None, None)
     activation = cell.activation if key == "g" else cell.gate_activation
-    values = np.asarray(activations.activation_function(activation)(jnp.asarray(z)))
+    values = np.asarray(activation_function(activation)(jnp.asarray(z)))
     low, high = {"sigmoid": (0.0, 1.0), "hard_sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}.get(
         str(activation), (None,) * 2
     )

@@ -1,55 +1,59 @@
-"""The cells, one file a variant; each file's module functions are the cell, bare."""
+"""The cells, one file each, and the pieces that a cell of your own is made of."""
 
-from jlstm.cells import clip_state as clip_state
-from jlstm.cells import coupled as coupled
-from jlstm.cells import drop_connect as drop_connect
-from jlstm.cells import gru as gru
-from jlstm.cells import layer_norm as layer_norm
 from jlstm.cells import lstm as lstm
-from jlstm.cells import min_lstm as min_lstm
-from jlstm.cells import original as original
-from jlstm.cells import peephole as peephole
-from jlstm.cells import projected as projected
-from jlstm.cells import slstm as slstm
-from jlstm.cells import variational_dropout as variational_dropout
-from jlstm.cells import zoneout as zoneout
-from jlstm.cells.clip_state import ClipState as ClipState
-from jlstm.cells.coupled import CoupledLSTM as CoupledLSTM
-from jlstm.cells.coupled import CoupledLSTMGates as CoupledLSTMGates
-from jlstm.cells.coupled import CoupledLSTMParams as CoupledLSTMParams
-from jlstm.cells.coupled import CoupledLSTMState as CoupledLSTMState
-from jlstm.cells.drop_connect import DropConnect as DropConnect
-from jlstm.cells.gru import GRU as GRU
-from jlstm.cells.gru import GRUGates as GRUGates
-from jlstm.cells.gru import GRUParams as GRUParams
-from jlstm.cells.gru import GRUState as GRUState
-from jlstm.cells.layer_norm import LayerNormLSTM as LayerNormLSTM
-from jlstm.cells.layer_norm import LayerNormLSTMGates as LayerNormLSTMGates
-from jlstm.cells.layer_norm import LayerNormLSTMParams as LayerNormLSTMParams
-from jlstm.cells.layer_norm import LayerNormLSTMState as LayerNormLSTMState
-from jlstm.cells.lstm import LSTM as LSTM
-from jlstm.cells.lstm import LSTMGates as LSTMGates
-from jlstm.cells.lstm import LSTMParams as LSTMParams
-from jlstm.cells.lstm import LSTMState as LSTMState
-from jlstm.cells.min_lstm import MinLSTM as MinLSTM
-from jlstm.cells.min_lstm import MinLSTMGates as MinLSTMGates
-from jlstm.cells.min_lstm import MinLSTMParams as MinLSTMParams
-from jlstm.cells.min_lstm import MinLSTMState as MinLSTMState
-from jlstm.cells.original import OriginalLSTM as OriginalLSTM
-from jlstm.cells.original import OriginalLSTMGates as OriginalLSTMGates
-from jlstm.cells.original import OriginalLSTMParams as OriginalLSTMParams
-from jlstm.cells.original import OriginalLSTMState as OriginalLSTMState
-from jlstm.cells.peephole import PeepholeLSTM as PeepholeLSTM
-from jlstm.cells.peephole import PeepholeLSTMGates as PeepholeLSTMGates
-from jlstm.cells.peephole import PeepholeLSTMParams as PeepholeLSTMParams
-from jlstm.cells.peephole import PeepholeLSTMState as PeepholeLSTMState
-from jlstm.cells.projected import ProjectedLSTM as ProjectedLSTM
-from jlstm.cells.projected import ProjectedLSTMGates as ProjectedLSTMGates
-from jlstm.cells.projected import ProjectedLSTMParams as ProjectedLSTMParams
-from jlstm.cells.projected import ProjectedLSTMState as ProjectedLSTMState
-from jlstm.cells.slstm import SLSTM as SLSTM
-from jlstm.cells.slstm import SLSTMGates as SLSTMGates
-from jlstm.cells.slstm import SLSTMParams as SLSTMParams
-from jlstm.cells.slstm import SLSTMState as SLSTMState
-from jlstm.cells.variational_dropout import VariationalDropout as VariationalDropout
-from jlstm.cells.zoneout import Zoneout as Zoneout
+from jlstm.cells.clip_gates import ClipGates
+from jlstm.cells.coupled import CoupledLSTM, CoupledLSTMGates, CoupledLSTMParams
+from jlstm.cells.drop_connect import DropConnect
+from jlstm.cells.gates import (
+    ForgetBias,
+    LSTMGates,
+    LSTMState,
+    compute_dtypes,
+    draw,
+    elementwise,
+    functions,
+    learned,
+    product,
+    project,
+    recur,
+    split,
+    spread,
+    start,
+    ungate,
+)
+from jlstm.cells.gru import GRU, GRUGates, GRUParams, GRUState, UpdateBias
+from jlstm.cells.layer_norm import LayerNormLSTM, LayerNormLSTMParams
+from jlstm.cells.lstm import LSTM, LSTMParams
+from jlstm.cells.min_lstm import MinLSTM, MinLSTMGates, MinLSTMParams
+from jlstm.cells.original import OriginalLSTM, OriginalLSTMGates, OriginalLSTMParams
+from jlstm.cells.peephole import PeepholeLSTM, PeepholeLSTMParams
+from jlstm.cells.projected import ProjectedLSTM, ProjectedLSTMParams
+from jlstm.cells.slstm import SLSTM, SLSTMParams, SLSTMState
+from jlstm.cells.variational_dropout import VariationalDropout
+from jlstm.cells.zoneout import Zoneout
+from jlstm.records import (
+    ACTIVATIONS,
+    Activation,
+    Check,
+    DType,
+    Flag,
+    Init,
+    Number,
+    Positive,
+    Rate,
+    Size,
+    activation_function,
+    number_or,
+)
+from jlstm.types import Noise
+
+__all__ = [
+    "ACTIVATIONS", "GRU", "LSTM", "SLSTM", "Activation", "Check", "ClipGates", "CoupledLSTM", "CoupledLSTMGates",
+    "CoupledLSTMParams", "DType", "DropConnect", "Flag", "ForgetBias", "GRUGates", "GRUParams", "GRUState", "Init",
+    "LSTMGates", "LSTMParams", "LSTMState", "LayerNormLSTM", "LayerNormLSTMParams", "MinLSTM", "MinLSTMGates",
+    "MinLSTMParams", "Noise", "Number", "OriginalLSTM", "OriginalLSTMGates", "OriginalLSTMParams", "PeepholeLSTM",
+    "PeepholeLSTMParams", "Positive", "ProjectedLSTM", "ProjectedLSTMParams", "Rate", "SLSTMParams", "SLSTMState",
+    "Size", "UpdateBias", "VariationalDropout", "Zoneout", "activation_function", "compute_dtypes", "draw",
+    "elementwise", "functions", "learned", "lstm", "number_or", "product", "project", "recur", "split", "spread",
+    "start", "ungate",
+]  # fmt: skip

@@ -1,6 +1,6 @@
-"""What cells with gates share: products with a gate-stacked weight, the table of activations, checks of options.
+"""What cells share: their arguments' checks, their products with gate-stacked weights, their elementwise equations.
 
-A gate-stacked weight `[D, G, H]` is contracted and split along its gate axis, never reshaped to `[D, G*H]`: a
+A gate-stacked weight `[D, G, H]` is contracted and split along its gate axis. It is never reshaped to `[D, G*H]`: a
 reshape would gather the whole weight where H is sharded.
 """
 
@@ -8,90 +8,142 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
-from jlstm import checks
-from jlstm.types import Array, Initializer, Key, Shape
+from jlstm import call_checks, checks, initializers
+from jlstm.records import activation_function, number_or
+from jlstm.types import Array, Cell, Initializer, Key, Shape
 
-Activation = str | Callable[[Array], Array]
-
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "tanh": jnp.tanh,
-    "sigmoid": jax.nn.sigmoid,
-    "relu": jax.nn.relu,
-    "linear": lambda x: x,
-    "hard_sigmoid": jax.nn.hard_sigmoid,
-    "hard_tanh": jax.nn.hard_tanh,
-    "softsign": jax.nn.soft_sign,
-    "softplus": jax.nn.softplus,
-    "elu": jax.nn.elu,
-    "gelu": jax.nn.gelu,
-    "silu": jax.nn.silu,
-}
-# Functions that users hand in for a name of the table, beside the table's own.
-_ALSO = {jax.lax.tanh: "tanh", jax.lax.logistic: "sigmoid", jax.nn.tanh: "tanh", jax.nn.swish: "silu"}
-_NAMES = {**{function: name for name, function in ACTIVATIONS.items()}, **_ALSO}
+ForgetBias = Annotated[float | Initializer, number_or(initializers.ForgetBias)]
 
 
-def activation_name(activation: Activation) -> Activation:
-    """The table's name of a known function; names and unknown functions come back as they are."""
-    return _NAMES.get(activation, activation) if callable(activation) else activation
+class LSTMState(NamedTuple):
+    """The state of the LSTM family between two steps."""
+
+    h: Array  # [*B, H], the compute dtype
+    c: Array  # [*B, H], at least float32
 
 
-def activation_function(activation: Activation) -> Callable[[Array], Array]:
-    """The function behind a name of the table; a function comes back as it is."""
-    return activation if callable(activation) else ACTIVATIONS[activation]
+class LSTMGates(NamedTuple):
+    """The pre-activations of the LSTM family, `[*B, H]` each, in the order of `jlstm.GATES`."""
+
+    i: Array
+    f: Array
+    g: Array
+    o: Array
 
 
-def slope(f: Callable[[Array], Array], x: Array) -> tuple[Array, Array]:
-    """f(x) and f'(x), elementwise."""
-    return jax.jvp(f, (x,), (jnp.ones_like(x),))
+# ---- parameters and states; `cell` is the record of the cell that calls
 
 
-def compute_dtypes(compute_dtype: Any, *arrays: Array | None) -> tuple[np.dtype, np.dtype]:
-    """(compute, wide): matmul operands, h and outputs have the first, z, c and accumulation the second."""
-    compute = compute_dtype or jnp.result_type(*[a for a in arrays if a is not None])
+def split(cell: Any, key: Key, input_size: int, parts: int) -> tuple[Any, ...]:
+    """Check the arguments of `init`, and split its key: `(k_1, .., k_parts, D)`."""
+    D = checks.size(f"{type(cell).__name__}.init", "input_size", input_size)
+    return (*jax.random.split(checked(cell, key), parts), D)
+
+
+def checked(net: Any, key: Key) -> Key:
+    """The key of `init`, once it and the dtypes of the net are checked."""
+    checks.key(f"{type(net).__name__}.init", key)
+    checks.enabled(type(net).__name__, net)
+    return key
+
+
+def draw(cell: Any, name: str, key: Key, shape: Shape) -> Array:
+    """Draw a parameter of this shape from the initialiser in the cell's field `name`, and check it."""
+    drawn = getattr(cell, name)(key, shape, jnp.dtype(cell.param_dtype))
+    return checks.drawn(f"{type(cell).__name__}.init", name, drawn, shape, cell.param_dtype)
+
+
+def learned(cell: Any, **sizes: int) -> dict[str, Array | None]:
+    """The learned initial state, which starts at 0; None for each where the cell does not learn it."""
+    zeros = {name: jnp.zeros(size, cell.param_dtype) for name, size in sizes.items()}
+    return zeros if cell.learn_initial_state else dict.fromkeys(sizes)
+
+
+def start(cell: Cell, params: Any, batch_shape: Shape, **sizes: int) -> list[Array]:
+    """The initial state: `[*B, size]` for each field, learned (`h0` for h) or zeros; params and shape are checked.
+
+    h has the compute dtype; the other fields are at least float32.
+    """
+    name = type(cell).__name__
+    where = f"{name}.initial_state"
+    if not hasattr(params, "w_ih"):
+        hint = "Parameters come from net.init."
+        raise checks.problem(where, "params", f"those of {name}", checks.kind_of(params), hint, kind=TypeError)
+    call_checks.fit(where, cell, params, params.w_ih.shape[0])
+    batch_shape = checks.batch_shape(where, batch_shape)
+    compute, wide = compute_dtypes(cell, *params)
+
+    def start_of(field: str, size: int) -> Array:
+        value, dtype = getattr(params, f"{field}0", None), compute if field == "h" else wide
+        value = jnp.zeros(size, dtype) if value is None else value.astype(dtype)
+        return jnp.broadcast_to(value, (*batch_shape, size))
+
+    return [start_of(field, size) for field, size in sizes.items()]
+
+
+def compute_dtypes(cell: Any, *arrays: Array | None) -> tuple[np.dtype, np.dtype]:
+    """(compute, wide): matmul operands, h and outputs have the first; z, c and accumulation have the second."""
+    compute = cell.compute_dtype or jnp.result_type(*[a for a in arrays if a is not None])
     return jnp.dtype(compute), jnp.promote_types(compute, jnp.float32)
 
 
-def start(value: Array | None, size: int, batch_shape: Shape, dtype: Any) -> Array:
-    """The initial state `[*B, size]`: the learned `[size]`, or zeros."""
-    value = jnp.zeros(size, dtype) if value is None else value.astype(dtype)
-    return jnp.broadcast_to(value, (*batch_shape, size))
+# ---- elementwise equations
 
 
-def draw(name: str, initializer: Initializer, key: Key, shape: Shape, dtype: Any) -> Array:
-    """What an initialiser gives, checked."""
-    return checks.drawn("init", name, initializer(key, shape, dtype), shape, dtype)
+def functions(cell: Any) -> tuple[Callable[[Array], Array], Callable[[Array], Array], Callable[..., Array]]:
+    """φ, σ, and the `elementwise` that is right for them.
+
+    A custom activation may not be elementwise (a softmax over H mixes units). One slope an argument would then be a
+    wrong gradient, so the equations keep JAX's ordinary derivative.
+    """
+    named = isinstance(cell.activation, str) and isinstance(cell.gate_activation, str)
+    φ, σ = activation_function(cell.activation), activation_function(cell.gate_activation)
+    return φ, σ, elementwise if named else lambda f, *args: f(*args)
 
 
-def check_fields(record: Any, **own: checks.Check) -> None:
-    """Normalise the hyper-parameters of a cell: those that cells have in common, and its `own`."""
-    activation = checks.choice_or_callable(tuple(ACTIVATIONS), activation_name)
-    common: dict[str, checks.Check] = dict(
-        hidden_size=checks.size,
-        forget_bias=checks.number_or_callable,
-        use_bias=checks.boolean,
-        activation=activation,
-        gate_activation=activation,
-        w_ih_init=checks.function,
-        w_hh_init=checks.function,
-        learn_initial_state=checks.boolean,
-        param_dtype=checks.float_dtype,
-        compute_dtype=checks.float_dtype_or_none,
-    )
-    checks.fields(record, **{name: check for name, check in common.items() if hasattr(record, name)} | own)
-    checks.name_dtypes(record)
+def elementwise(f: Callable[..., Array], *args: Array) -> Array:
+    """Compute `f(*args)` for an elementwise f. Reverse mode keeps one slope an argument, not f's intermediates.
+
+    f gets arrays as arguments only, never by closing over them.
+
+    >>> x = jnp.array([0.5, 2.0])
+    >>> jax.grad(lambda x: elementwise(lambda a, b: a * b, x, x + 1.0).sum())(x).tolist()
+    [2.0, 5.0]
+    """
+
+    @jax.custom_jvp
+    def value(*args: Array) -> Array:
+        return f(*args)
+
+    @value.defjvp
+    def rule(args: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+        terms = []
+        for n, (a, δ) in enumerate(zip(args, tangents, strict=True)):
+            _, slope = jax.jvp(lambda a, n=n: f(*args[:n], a, *args[n + 1 :]), (a,), (jnp.ones_like(a),))
+            terms.append(slope * δ.astype(slope.dtype))
+        return f(*args), sum(terms[1:], terms[0])
+
+    return value(*args)
+
+
+def clip(cell: Any, c: Array) -> Array:
+    """c within ±`cell_clip`; None clips nothing."""
+    return c if cell.cell_clip is None else jnp.clip(c, -cell.cell_clip, cell.cell_clip)
 
 
 def spread(v: Array, like: Array) -> Array:
-    """v `[H]` in the dtype and with the number of axes of `like` `[*B, H]`."""
-    return jnp.expand_dims(v.astype(like.dtype), range(like.ndim - 1))
+    """v, `[H]` or `[G, H]`, in the dtype and with the number of axes of `like`, `[*B, H]` or `[*B, G, H]`."""
+    return jnp.expand_dims(v.astype(like.dtype), range(like.ndim - v.ndim))
+
+
+# ---- products
 
 
 def ungate(w: Array, axis: int) -> list[Array]:
@@ -100,37 +152,28 @@ def ungate(w: Array, axis: int) -> list[Array]:
     return [jax.lax.squeeze(part, (axis,)) for part in parts]
 
 
-def project(x: Array, w: Array, compute_dtype: Any, absent: int | None = None) -> list[Array]:
-    """W x, a list of G arrays `[*B, H]` of at least float32; x `[*B, D]`, w `[D, G, H]`.
+def project(cell: Any, params: Any, x: Array, w: Array | None = None, absent: int | None = None) -> list[Array]:
+    """W x by gate: G arrays `[*B, H]` of at least float32; x `[*B, D]`, w `[D, G, H]`, `params.w_ih` where None.
 
-    One dot a gate: what reads them next is a loop, and one gate of a common array would cost it strided reads.
-    absent: the place of one gate more, which w has no weight for: 0.
+    One dot a gate: a loop reads them next, and one gate of a common array would cost it strided reads.
+    absent: the place of one more gate, for which w has no weight; it is 0.
     """
-    x, w = x.astype(compute_dtype), w.astype(compute_dtype)
+    compute, _ = compute_dtypes(cell, x, *params)
+    x, w = x.astype(compute), (params.w_ih if w is None else w).astype(compute)
     return _product_by_gate(x, w) if absent is None else _with_absent(absent, True, x, w, None)
 
 
 def recur(h: Array, w: Array, b: Array | None, absent: int | None = None) -> list[Array]:
-    """U h + b, a list of G arrays `[*B, H]`; h `[*B, H]` in the compute dtype, w `[H, G, H]`, b `[G, H]`.
+    """U h + b by gate: G arrays `[*B, H]`; h `[*B, H]` in the compute dtype, w `[H, G, H]`, b `[G, H]`.
 
-    One dot. The bias is added here, inside the loop, where it is part of the elementwise work: added to W x it would
-    cost a read and a write of `[T, *B, G, H]`. absent: as for `project`; b has a row for this gate too.
+    One dot. The bias is added here, inside the loop, as a part of the elementwise work; added to W x it would cost a
+    read and a write of `[T, *B, G, H]`. absent: as for `project`; b has a row for this gate too.
     """
     if absent is not None:
         wide = jnp.promote_types(h.dtype, jnp.float32)
         return _with_absent(absent, False, h, w.astype(h.dtype), None if b is None else b.astype(wide))
     z = product(h, w.astype(h.dtype))
-    return ungate(z if b is None else z + jnp.expand_dims(b.astype(z.dtype), range(h.ndim - 1)), axis=-2)
-
-
-def fused(params: Any, gates: Callable[..., Any]) -> Callable[[Any, Array], Any]:
-    """A cell's `fused`, for w_ih, w_hh and b among its params and h in its state; gates: what z is, of G arrays."""
-    w = jnp.concatenate([params.w_ih, params.w_hh])
-
-    def z(state: Any, x: Array) -> Any:
-        return gates(*recur(jnp.concatenate([x.astype(state.h.dtype), state.h], axis=-1), w, params.b))
-
-    return z
+    return ungate(z if b is None else z + spread(b, z), axis=-2)
 
 
 @jax.custom_jvp

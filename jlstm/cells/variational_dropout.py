@@ -6,24 +6,24 @@ masks: one for all gates).
 
 from __future__ import annotations
 
-import dataclasses
+from typing import Annotated
 
 import jax
-import jax.numpy as jnp
 
 from jlstm import checks
-from jlstm.cells.wrapper import Wrapper, fields, like, parts, replace, wrapped
+from jlstm.cells.wrapper import Wrapper, dropped, fields, replace, wrapped
+from jlstm.records import Check, Rate, record
 from jlstm.types import Array, Cell, Key, Noise, Params, Shape, State, Z
 
 
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
+@record
 class VariationalDropout(Wrapper):
     """Dropout on x and on h, on their way into the gates of any cell. Parameters and state are the cell's.
 
-    input_rate: how likely a feature of x is 0 for a sequence, in [0, 1). The others are divided by 1 - input_rate.
-    recurrent_rate: the same for h, where `recur` reads it. The state itself, the output, and what `update` reads of h
-        (a GRU's z h, and r h where its reset comes before the matmul) are as they were.
+    input_rate: the probability that a feature of x is 0 for a sequence, in [0, 1). The others are divided by
+        1 - input_rate.
+    recurrent_rate: the same for h, where `recur` reads it. The state itself, the output, and the h that `update` reads
+        (a GRU's z h, and r h where its reset comes before the matmul) stay as they are.
 
     Every example has masks of its own, `[*B, D]` and `[*B, H]`, the same at all steps and for all gates. They come from
     the key alone, so a reset leaves them. Without a key nothing is dropped.
@@ -36,19 +36,19 @@ class VariationalDropout(Wrapper):
     >>> import jlstm
     >>> cell = VariationalDropout(jlstm.LSTM(5), input_rate=0.2, recurrent_rate=0.3)
     >>> params = cell.init(jax.random.key(0), 3)
-    >>> state, y = jlstm.unroll(cell, params, jnp.ones((2, 7, 3)), key=jax.random.key(1))
+    >>> state, y = jlstm.unroll(cell, params, jax.numpy.ones((2, 7, 3)), key=jax.random.key(1))
     """
 
-    cell: Cell
-    input_rate: float = 0.0
-    recurrent_rate: float = 0.0
+    cell: Annotated[Cell, Check(wrapped())]
+    input_rate: Rate = 0.0
+    recurrent_rate: Rate = 0.0
 
     def __post_init__(self) -> None:
-        says = ("state_groups", "recurrent_params") if self.recurrent_rate else ()
-        checks.fields(self, input_rate=checks.rate, recurrent_rate=checks.rate, cell=wrapped(*says))
-        if self.recurrent_rate and not any("h" in group for group in self.state_groups or ()):
-            came = f"{type(self.cell).__name__}, whose state_groups have none"
-            raise checks.problem("VariationalDropout", "cell", "a cell with an h", came)
+        if self.recurrent_rate:
+            wrapped("state_groups", "recurrent_params")("VariationalDropout", "cell", self.cell)
+            if not any("h" in group for group in self.state_groups or ()):
+                came = f"{type(self.cell).__name__}, whose state_groups have none"
+                raise checks.problem("VariationalDropout", "cell", "a cell with an h", came)
 
     def draw(self, key: Key, params: Params, batch_shape: Shape, t: Array) -> Noise:
         """(the key of x's mask, whose size only x tells; h's mask, bool `[*B, H]`, True where it is kept)"""
@@ -59,20 +59,14 @@ class VariationalDropout(Wrapper):
             h = jax.random.bernoulli(k_h, 1.0 - self.recurrent_rate, fields(state)["h"].shape)
         return Noise(sequence=(k_x if self.input_rate else None, h))
 
-    def project(self, params: Params, x: Array, noise: Noise | None = None) -> Z:
-        own, inner = parts(noise)
-        key, _ = own.sequence or (None, None)
+    def project(self, params: Params, x: Array, noise: Noise = Noise()) -> Z:
+        key, _ = self.own(noise).sequence or (None, None)
         if key is not None:
-            x = _drop(x, jax.random.bernoulli(key, 1.0 - self.input_rate, x.shape), self.input_rate)
-        return self.cell.project(params, x, inner)
+            x = dropped(x, jax.random.bernoulli(key, 1.0 - self.input_rate, x.shape), self.input_rate)
+        return self.cell.project(params, x, *self.inner(noise))
 
-    def recur(self, params: Params, state: State, noise: Noise | None = None) -> Z | None:
-        own, inner = parts(noise)
-        _, kept = own.sequence or (None, None)
+    def recur(self, params: Params, state: State, noise: Noise = Noise()) -> Z | None:
+        _, kept = self.own(noise).sequence or (None, None)
         if kept is not None:
-            state = replace(state, {"h": _drop(fields(state)["h"], kept, self.recurrent_rate)})
-        return self.cell.recur(params, state, inner)
-
-
-def _drop(a: Array, kept: Array, rate: float) -> Array:
-    return jnp.where(like(kept, a), a / (1.0 - rate), jnp.zeros_like(a))
+            state = replace(state, {"h": dropped(fields(state)["h"], kept, self.recurrent_rate)})
+        return self.cell.recur(params, state, *self.inner(noise))

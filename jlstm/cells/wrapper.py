@@ -1,4 +1,4 @@
-"""What the wrappers of cells share: parameters and state are the inner cell's, noise is the wrapper's own and its."""
+"""What the wrappers of cells share: the params and the state are the inner cell's, the noise is both cells'."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 
 from jlstm import checks
-from jlstm.types import Array, Cell, Key, Noise, Params, Shape, State, Y, Z
+from jlstm.types import Array, Cell, Key, Noise, Params, Shape, State, Y, Z, noise_of
 
 
 class Wrapper(Cell):
-    """A cell around a cell; it does nothing yet. Its fields are those of a frozen record, `cell` the first.
+    """A cell around a cell; it changes nothing yet. A wrapper is a record, and `cell` is its first field.
 
-    Noise is `Noise((own, inner), (own, inner))`: `draw` makes the own part, from a key of its own.
+    Its noise is `Noise((own, inner), (own, inner))`: `draw` makes the own part, from a key of its own.
     """
 
     cell: Cell
@@ -25,11 +25,11 @@ class Wrapper(Cell):
 
     @property
     def recurrent_params(self) -> tuple[str, ...] | None:  # type: ignore[override]
-        return getattr(self.cell, "recurrent_params", None)
+        return self.cell.recurrent_params
 
     @property
     def state_groups(self) -> tuple[tuple[str, ...], ...] | None:  # type: ignore[override]
-        return getattr(self.cell, "state_groups", None)
+        return self.cell.state_groups
 
     def init(self, key: Key, input_size: int) -> Params:
         params = self.cell.init(key, input_size)
@@ -45,7 +45,7 @@ class Wrapper(Cell):
         return state
 
     def _named(self, method: str, tree: Any, attribute: str, names: tuple[str, ...]) -> None:
-        """What the cell says of its fields is so."""
+        """Check that the fields which the cell names exist."""
         wrong = [name for name in names if name not in fields(tree)]
         if wrong:
             where, inner = f"{type(self).__name__}.{method}", type(self.cell).__name__
@@ -55,38 +55,39 @@ class Wrapper(Cell):
     def noise(self, key: Key, params: Params, batch_shape: Shape, t: Array) -> Noise:
         own, rest = jax.random.split(key)
         mine = self.draw(own, params, batch_shape, t)
-        noise = getattr(self.cell, "noise", None)
-        inner = (noise and noise(rest, params, batch_shape, t)) or Noise()
+        inner = self.cell.noise(rest, params, batch_shape, t) or Noise()
         return Noise((mine.sequence, inner.sequence), (mine.step, inner.step))
 
     def draw(self, key: Key, params: Params, batch_shape: Shape, t: Array) -> Noise:
-        """The wrapper's own noise."""
+        """Draw the wrapper's own noise."""
         return Noise()
 
-    def blend(self, old: State, new: State, rate: float) -> State:
-        return blend(self.cell, old, new, rate)
+    def project(self, params: Params, x: Array, noise: Noise = Noise()) -> Z:
+        return self.cell.project(params, x, *self.inner(noise))
 
-    def read(self, params: Params, state: State, z: Z, noise: Noise | None = None) -> tuple[State, Y] | None:
-        return read(self.cell, params, state, z, parts(noise)[1])
+    def recur(self, params: Params, state: State, noise: Noise = Noise()) -> Z | None:
+        return self.cell.recur(params, state, *self.inner(noise))
 
-    def project(self, params: Params, x: Array, noise: Noise | None = None) -> Z:
-        return self.cell.project(params, x, parts(noise)[1])
+    def update(self, params: Params, state: State, z: Z, noise: Noise = Noise()) -> tuple[State, Y]:
+        return self.cell.update(params, state, z, *self.inner(noise))
 
-    def recur(self, params: Params, state: State, noise: Noise | None = None) -> Z | None:
-        return self.cell.recur(params, state, parts(noise)[1])
+    def own(self, noise: Noise) -> Noise:
+        """The wrapper's part of its noise; empty where no key was given."""
+        return noise if noise.sequence is None else Noise(noise.sequence[0], noise.step[0])
 
-    def update(self, params: Params, state: State, z: Z, noise: Noise | None = None) -> tuple[State, Y]:
-        return self.cell.update(params, state, z, parts(noise)[1])
+    def inner(self, noise: Noise) -> tuple[Noise, ...]:
+        """The last argument of the inner cell's methods; none for a cell without noise."""
+        return noise_of(self.cell, noise if noise.sequence is None else Noise(noise.sequence[1], noise.step[1]))
 
 
-def wrapped(*says: str) -> checks.Check:
-    """A check for a cell that has the class attributes `says`, and has them not empty."""
+def wrapped(*attributes: str) -> checks.Check:
+    """The check of a cell that sets these class attributes, and not to nothing."""
 
     def check(where: str, name: str, value: Any) -> Cell:
-        if not checks.is_cell(checks.net(where, value, name)):
+        if not isinstance(checks.net(where, name, value), Cell):
             raise checks.problem(where, name, "a Cell", checks.kind_of(value), kind=TypeError)
-        for attribute in says:
-            if not getattr(value, attribute, None):
+        for attribute in attributes:
+            if not getattr(value, attribute):
                 came = f"{checks.kind_of(value)}, which has none"
                 raise checks.problem(where, name, f"a cell that names its {attribute}", came)
         return checks.hashable(where, name, value)
@@ -94,27 +95,14 @@ def wrapped(*says: str) -> checks.Check:
     return check
 
 
-def parts(noise: Noise | None) -> tuple[Noise, Noise]:
-    """A wrapper's noise as (its own, the inner cell's); both are empty where no key was given."""
-    if noise is None or noise.sequence is None:
-        return Noise(), Noise()
-    own, inner = zip(noise.sequence, noise.step, strict=True)
-    return Noise(*own), Noise(*inner)
-
-
 def innermost(cell: Any) -> Any:
-    """The cell that wraps no other; of a layer the layer."""
+    """The cell that wraps no other; a layer as it is."""
     return innermost(cell.cell) if isinstance(cell, Wrapper) else cell
 
 
-def blend(cell: Cell, old: State, new: State, rate: float) -> State:
-    """`cell.blend`; that of `Cell` for a cell that does not derive from it."""
-    return cell.blend(old, new, rate) if hasattr(cell, "blend") else Cell.blend(cell, old, new, rate)
-
-
-def read(cell: Cell, params: Params, state: State, z: Z, noise: Noise) -> tuple[State, Y] | None:
-    """`cell.read`; None for a cell that does not derive from `Cell`."""
-    return cell.read(params, state, z, noise) if hasattr(cell, "read") else None
+def dropped(a: Array, kept: Array, rate: float) -> Array:
+    """a where it is kept, divided by 1 - rate; 0 elsewhere."""
+    return jnp.where(like(kept, a), a / (1.0 - rate), jnp.zeros_like(a))
 
 
 def like(a: Array, b: Array) -> Array:

@@ -8,59 +8,53 @@ As in the paper, ĥ is made of ĉ, not of c'.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 
 from jlstm import checks
-from jlstm.cells.wrapper import Wrapper, blend, fields, innermost, like, parts, replace, wrapped
+from jlstm.cells.wrapper import Wrapper, fields, innermost, like, replace, wrapped
+from jlstm.records import Check, Rate, record
 from jlstm.types import Array, Cell, Key, Noise, Params, Shape, State, Y, Z
 
 
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
+@record
 class Zoneout(Wrapper):
     """Zoneout around any cell that names its `state_groups`. Parameters and state are the cell's.
 
-    h_rate: how likely a unit of h keeps its value, in [0, 1).
+    h_rate: the probability that a unit of h keeps its value, in [0, 1).
     c_rate: the same for every other group of the state, its memory. The fields of one group are one number together
-        (the sLSTM's c, n and m) and keep or change together, by one mask of the axes that they have in common.
+        (the sLSTM's c, n and m); one mask keeps or changes them together.
 
-    With a key every example has its own masks. Without one, as for evaluation, the state is the mean that they stand
-    for: `rate` of the old, the rest of the new (`cell.blend`).
+    With a key every example has its own masks. Without one, as for evaluation, a field is the mean that the masks stand
+    for: `rate` of the old value, the rest of the new one. A group of several fields has no such mean.
 
-    The output is h' where the cell's output is its h: where `update` gives one array as both, as LSTMs, projected ones
-    too, do. Any other output is what the cell made of ĥ and ĉ. Fields in no group are never kept.
+    The output is h' where the cell's output is its h: where `update` returns one array as both, as LSTMs do. Any other
+    output is made of ĥ and ĉ. Fields in no group are never kept.
 
-    Raises ValueError for a rate of what the cell has none of, and for a group of several fields in a cell that does
-    not say how they `blend`.
+    Raises ValueError for a rate of a group that the cell does not have, and in a call without a key for a group of
+    several fields.
 
     >>> import jlstm
     >>> cell = Zoneout(jlstm.LSTM(5), h_rate=0.05, c_rate=0.5)
     >>> params = cell.init(jax.random.key(0), 3)
     >>> x = jnp.ones((2, 7, 3))
-    >>> state, y = jlstm.unroll(cell, params, x, key=jax.random.key(1))  # trains
-    >>> state, y = jlstm.unroll(cell, params, x)  # the mean
+    >>> state, y = jlstm.unroll(cell, params, x, key=jax.random.key(1))  # training
+    >>> state, y = jlstm.unroll(cell, params, x)  # evaluation: the mean
     """
 
-    cell: Cell
-    h_rate: float = 0.0
-    c_rate: float = 0.0
+    cell: Annotated[Cell, Check(wrapped("state_groups"))]
+    h_rate: Rate = 0.0
+    c_rate: Rate = 0.0
 
     def __post_init__(self) -> None:
-        checks.fields(self, cell=wrapped("state_groups"), h_rate=checks.rate, c_rate=checks.rate)
-        name = type(innermost(self.cell)).__name__
         for rate, groups in zip(("h_rate", "c_rate"), self._groups, strict=True):
-            value = getattr(self, rate)
-            if value and not groups:
-                held = "h" if rate == "h_rate" else "memory beside h"
-                raise checks.problem("Zoneout", rate, f"0, since {name} has no {held} in its state_groups", value)
-            several = [group for group in groups if len(group) > 1]
-            if value and several and getattr(type(innermost(self.cell)), "blend", Cell.blend) is Cell.blend:
-                expected = f"a cell with its own blend, which says how {several[0]} mix"
-                raise checks.problem("Zoneout", "cell", expected, f"{name}, which has none")
+            if getattr(self, rate) and not groups:
+                held, name = "h" if rate == "h_rate" else "memory beside h", type(innermost(self.cell)).__name__
+                expected = f"0, since {name} has no {held} in its state_groups"
+                raise checks.problem("Zoneout", rate, expected, getattr(self, rate))
 
     @property
     def _groups(self) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
@@ -75,27 +69,28 @@ class Zoneout(Wrapper):
         return [(group, rate) for rate, groups in rates for group in groups if rate]
 
     def draw(self, key: Key, params: Params, batch_shape: Shape, t: Array) -> Noise:
-        """One bool mask a group, True where it keeps its value."""
+        """Draw one bool mask a group, True where it keeps its value."""
         like = fields(jax.eval_shape(lambda p: self.cell.initial_state(p, batch_shape), params))
         keys = jax.random.split(jax.random.fold_in(key, t), len(self._rates))
         shapes = [_common([like[name].shape for name in group]) for group, _ in self._rates]
         drawn = zip(keys, self._rates, shapes, strict=True)
         return Noise(step=[jax.random.bernoulli(key, rate, shape) for key, (_, rate), shape in drawn])
 
-    def update(self, params: Params, state: State, z: Z, noise: Noise | None = None) -> tuple[State, Y]:
-        own, inner = parts(noise)
-        new, y = self.cell.update(params, state, z, inner)
+    def update(self, params: Params, state: State, z: Z, noise: Noise = Noise()) -> tuple[State, Y]:
+        masks = self.own(noise).step
+        new, y = self.cell.update(params, state, z, *self.inner(noise))
         old, hat, kept = fields(state), fields(new), {}
         for n, (group, rate) in enumerate(self._rates):
-            if own.step is None:
-                mean = fields(blend(self.cell, state, new, rate))
-                kept |= {name: mean[name] for name in group}
-            else:
-                kept |= {name: _where(own.step[n], old[name], hat[name]) for name in group}
+            if masks is None and len(group) > 1:
+                held = ", ".join(group)
+                expected = f"one, since {held} of {type(innermost(self.cell)).__name__} have no mean"
+                raise checks.problem("Zoneout", "key", expected, "None", "Type key=jax.random.key(0).")
+            for name in group:
+                if masks is None:
+                    kept[name] = rate * old[name] + (1.0 - rate) * hat[name]
+                else:
+                    kept[name] = _where(masks[n], old[name], hat[name])
         return replace(new, kept), kept.get("h", y) if y is hat.get("h") else y
-
-    def read(self, params: Params, state: State, z: Z, noise: Noise | None = None) -> None:
-        """It does not say: the h that was kept is not made of the memory that was kept."""
 
 
 def _where(mask: Array, old: Array, new: Array) -> Array:

@@ -12,8 +12,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from jlstm import checks
-from jlstm.cells import LSTMState
-from jlstm.cells.gates import Activation
+from jlstm.cells import Activation, LSTMState
 from jlstm.convert import nets
 from jlstm.convert.weights import Layout, Weights, to_numpy
 from jlstm.types import ArrayLike, Params, State

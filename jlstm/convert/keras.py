@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from jlstm import checks
-from jlstm.cells import GRU, LSTM, GRUParams
-from jlstm.cells.gates import Activation
+from jlstm.cells import GRU, LSTM, Activation, GRUParams
 from jlstm.cells.gru import WEIGHTS
 from jlstm.convert import nets
 from jlstm.convert.weights import Layout, Weights, gru_bias, gru_biases, to_numpy, to_params

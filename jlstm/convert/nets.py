@@ -14,14 +14,14 @@ from jlstm.cells.wrapper import innermost
 from jlstm.convert.weights import to_numpy
 from jlstm.description import show, to_jax
 from jlstm.layers import Bidirectional, BidirectionalParams, BidirectionalState, DenseParams, Dropout, Residual, Stack
-from jlstm.types import Params, State
+from jlstm.types import Layer, Params, State
 
 Directions: TypeAlias = Sequence[tuple[Any, Any]]
 """One cell, or a forward and a backward one, and their parameters: of NumPy arrays, where they were taken apart."""
 
 KNOWN = (cells.LSTM, cells.PeepholeLSTM, cells.CoupledLSTM, cells.ProjectedLSTM, cells.GRU)
 PARAMS: dict[type, Any] = {cell: getattr(cells, f"{cell.__name__}Params") for cell in KNOWN}
-STATES: dict[type, Any] = {cell: getattr(cells, f"{cell.__name__}State") for cell in KNOWN}
+STATES: dict[type, Any] = {cell: getattr(cells, f"{cell.__name__}State", cells.LSTMState) for cell in KNOWN}
 _CELLS = {params: cell for cell, params in PARAMS.items()}
 
 # What parameters show, what makes none of them any more, and what `plain` looks at.
@@ -176,7 +176,7 @@ def fill(where: str, net: Any, found: Iterator[Sequence[Any]]) -> State:
             return tuple(fill(where, layer, found) for layer in net.layers)
         case Residual():
             return fill(where, net.layer, found)
-        case _ if not checks.is_cell(net) and not net.recurrent:
+        case Layer() if not net.recurrent:
             return ()
     raise checks.problem(where, "net", "LSTMs or GRUs, and layers around them", show(net))
 

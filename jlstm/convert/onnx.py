@@ -13,7 +13,7 @@ from typing import Any, get_args
 import numpy as np
 
 from jlstm import checks
-from jlstm.cells import ClipState, CoupledLSTMGates, CoupledLSTMParams, LSTMParams, PeepholeLSTMParams
+from jlstm.cells import ClipGates, CoupledLSTMGates, CoupledLSTMParams, LSTMParams, PeepholeLSTMParams
 from jlstm.convert import nets
 from jlstm.convert.onnx_graph import ACTIVATIONS, LAYOUT, MERGES, P_LAYOUT, require
 from jlstm.convert.weights import Weights, add, to_numpy, to_params
@@ -35,7 +35,7 @@ def from_onnx(model: Any, *, prefix: str = "", merge: Merge = "concat", reverse:
     `unroll` with `reverse=True` too.
 
     A node with peepholes P, other than 0, is a `PeepholeLSTM`, one with input_forget a `CoupledLSTM`, and one with clip
-    is in `ClipState(..., clip, "gates")`, as onnxruntime does it. A missing B is no bias. Constant initial states other
+    is in `ClipGates(..., clip)`, as onnxruntime does it. A missing B is no bias. Constant initial states other
     than 0 become h0 and c0; one that is an input of the model is `state`, and sequence_lens is `lengths`. Both layouts
     are read; ours is 1, `[B, T, D]`.
 
@@ -143,7 +143,7 @@ class _Graph:
             kind = CoupledLSTMParams if one_gate else LSTMParams if P is None else PeepholeLSTMParams
             p = to_params(f"from_onnx: {node.name}", kind, **leaves)
             cell = nets.cell(p, **activations)
-            layer.append((ClipState(cell, _short(options["clip"]), "gates") if "clip" in options else cell, p))
+            layer.append((ClipGates(cell, _short(options["clip"])) if "clip" in options else cell, p))
         return layer
 
     def _check_options(self, node: Any, options: dict[str, Any], reverse: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jlstm import call_checks, checks
-from jlstm.cells import LSTM, ClipState, CoupledLSTM, CoupledLSTMGates, DropConnect, PeepholeLSTM, VariationalDropout
+from jlstm.cells import LSTM, ClipGates, CoupledLSTM, CoupledLSTMGates, DropConnect, PeepholeLSTM, VariationalDropout
 from jlstm.cells.wrapper import Wrapper, innermost
 from jlstm.convert import nets
 from jlstm.convert.weights import Layout, to_numpy
@@ -62,7 +62,7 @@ def require(where: str) -> Any:
 def to_onnx(net: Any, params: Params, path: str | os.PathLike[str], *, return_sequences: bool = False) -> None:
     """Write a net of `Embed`, LSTMs, `Bidirectional`, `Residual`, `Dropout`, `Dense` in `Stack`s as an ONNX model.
 
-    Of LSTMs there are `LSTM`, `PeepholeLSTM` and `CoupledLSTM` (input_forget), and `ClipState` of gates around them
+    Of LSTMs there are `LSTM`, `PeepholeLSTM` and `CoupledLSTM` (input_forget), and `ClipGates` around them
     (clip, as onnxruntime does it).
 
     inputs: `[batch, time, D]` of the parameters' dtype, or int64 ids `[batch, time]`; any batch and time.
@@ -76,10 +76,10 @@ def to_onnx(net: Any, params: Params, path: str | os.PathLike[str], *, return_se
 
     Raises ImportError without the package `onnx`; ValueError for what the operator cannot say: another layer or
     cell, an activation that it lacks, a Bidirectional of other than two LSTMs of one kind, size and clip;
-    NotImplementedError for a `Zoneout`, and a `ClipState` of the state or around peepholes.
+    NotImplementedError for a `Zoneout`, a `cell_clip`, and a `ClipGates` around peepholes.
     """
     onnx = require("to_onnx")
-    checks.net("to_onnx", net)
+    checks.net("to_onnx", "net", net)
     graph = _Writer(onnx, net, params)
     y = graph.write(net, params, "params", graph.start, return_sequences, at_last=False)
     graph.finish(y, net.output_size(graph.input_size), return_sequences)
@@ -279,12 +279,12 @@ def _limit(cell: Any, path: str) -> float | None:
     match cell:
         case DropConnect() | VariationalDropout():  # nothing without a key
             return _limit(cell.cell, path)
-        case ClipState(what="gates") if not isinstance(innermost(cell), PeepholeLSTM):
+        case ClipGates() if not isinstance(innermost(cell), PeepholeLSTM):
             return min(cell.limit, _limit(cell.cell, path) or cell.limit)
-        case ClipState(what="gates"):
+        case ClipGates():
             expected = "no clip around a PeepholeLSTM, for the operator's is of p c, too"
-        case ClipState():
-            expected = "what='gates', for the operator does not clip c"
+        case _ if getattr(cell, "cell_clip", None) is not None:
+            expected = "no cell_clip, for the operator does not clip c"
         case Wrapper():
             expected = f"no {type(cell).__name__}, for the operator has nothing like its mean of old and new states"
         case _:

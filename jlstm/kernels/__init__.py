@@ -1,6 +1,6 @@
 """Ways to run one cell over time: the same numbers, the same gradients, another speed.
 
-Each is called as `(cell, how, params, fixed, carry, steps) -> (carry, (outputs, before))`.
+Each is called as `(cell, options, params, fixed, carry, steps) -> (carry, (outputs, before))`.
 """
 
 from __future__ import annotations

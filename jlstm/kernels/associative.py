@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from jlstm.cells import MinLSTM
-from jlstm.kernels.scan import Carry, Fixed, How, Steps, scan, select
+from jlstm.kernels.scan import Carry, Fixed, Options, Steps, scan, select
 from jlstm.types import Array, Cell, Params, Y
 
 
@@ -30,14 +30,14 @@ def check(where: str, cell: Cell) -> None:
 
 
 def associative(
-    cell: Cell, how: How, params: Params, fixed: Fixed, carry: Carry, steps: Steps
+    cell: Cell, options: Options, params: Params, fixed: Fixed, carry: Carry, steps: Steps
 ) -> tuple[Carry, tuple[Y | None, None]]:
-    """`scan`, to rounding. `How.unroll` means nothing here."""
+    """`scan`, to rounding. `scan_unroll` has no effect."""
     T, origin, state = steps.z.keep.shape[0], fixed.origin.c, carry.state
     if T == 0:
-        return scan(cell, how, params, fixed, carry, steps)  # type: ignore[return-value]
-    last = 0 if how.reverse else -1
-    order = jnp.arange(T)[:: -1 if how.reverse else 1].reshape(T, *(1,) * (state.c.ndim - 1))
+        return scan(cell, options, params, fixed, carry, steps)  # type: ignore[return-value]
+    last = 0 if options.reverse else -1
+    order = jnp.arange(T)[:: -1 if options.reverse else 1].reshape(T, *(1,) * (state.c.ndim - 1))
     keep = select(steps.valid, steps.z.keep, jnp.ones_like(steps.z.keep))
     add = select(steps.valid, steps.z.add, jnp.zeros_like(steps.z.add))
 
@@ -47,21 +47,21 @@ def associative(
     # The state before a step, where it is known, else 0.
     known = jnp.broadcast_to(order == 0, keep.shape[:-1])
     start = select(known, jnp.broadcast_to(state.c, keep.shape), jnp.zeros_like(keep))
-    start = start if how.reverse else stopped(start)
+    start = start if options.reverse else stopped(start)
     if steps.reset is not None:
         # Going back, it is step t that begins anew for a reset at t+1.
-        begins = _before(steps.reset, reverse=True) if how.reverse else steps.reset
+        begins = _before(steps.reset, reverse=True) if options.reverse else steps.reset
         start, known = select(begins, jnp.broadcast_to(origin, keep.shape), start), known | begins
-    start = stopped(start) if how.reverse else start
-    c = _solve(keep, add, known, start, how.reverse)
+    start = stopped(start) if options.reverse else start
+    c = _solve(keep, add, known, start, options.reverse)
     if steps.cut is not None:
         # Where the gradient stops the state before counts as known, too: by the numbers of a first solution.
         cut = ~known & jnp.expand_dims(steps.cut, range(1, known.ndim))
-        start = select(cut, jax.lax.stop_gradient(_before(c, how.reverse)), start)
-        c = _solve(keep, add, known | cut, start, how.reverse)
+        start = select(cut, jax.lax.stop_gradient(_before(c, options.reverse)), start)
+        c = _solve(keep, add, known | cut, start, options.reverse)
 
     end, h = c[last], c.astype(state.h.dtype)
-    if steps.reset is not None and how.reverse:
+    if steps.reset is not None and options.reverse:
         end = select(steps.reset[last], origin, end)
     final = end.astype(state.h.dtype)
     if steps.valid is not None:  # a row without a step keeps the h it was given
@@ -69,7 +69,7 @@ def associative(
         kept = state.h if steps.cut is None else select(jnp.any(steps.cut), jax.lax.stop_gradient(state.h), state.h)
         final = select(jnp.any(moved, axis=0), final, kept)
     after = type(state)(final, end)
-    if how.stack:
+    if options.return_sequences:
         return Carry(after, None), (select(steps.valid, h, jnp.broadcast_to(fixed.blank, h.shape)), None)
     if steps.valid is None:
         return Carry(after, h[last]), (None, None)

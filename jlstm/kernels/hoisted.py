@@ -14,6 +14,7 @@ each recurrent weight. All of it is JAX, so that every transform works on it. On
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -21,12 +22,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jlstm.kernels.scan import Before, Carry, Fixed, How, Nudge, Steps, add, one, pack, scan
-from jlstm.types import Array, Cell, Noise, Params, State, Y
+from jlstm.cells import LSTM, CoupledLSTM, CoupledLSTMGates, LSTMGates, PeepholeLSTM, ProjectedLSTM
+from jlstm.cells import recur as recur_by_gate
+from jlstm.kernels.scan import Before, Carry, Fixed, Nudge, Options, Steps, add, one, pack, scan
+from jlstm.types import Array, Cell, Noise, Params, State, Y, Z, noise_of
 
 
 def reads(f: Callable[..., Any], first: Any, *rest: Any) -> list[int]:
-    """Which leaves of `first` the results of `f(first, *rest)` depend on: from the end, what is read by what counts."""
+    """The leaves of `first` that the results of `f(first, *rest)` depend on, by a walk from the results back."""
     jaxpr = jax.make_jaxpr(f)(first, *rest).jaxpr
     wanted = {id(v) for v in jaxpr.outvars}
     for eqn in reversed(jaxpr.eqns):
@@ -35,30 +38,40 @@ def reads(f: Callable[..., Any], first: Any, *rest: Any) -> list[int]:
     return [i for i, _ in enumerate(jax.tree.leaves(first)) if id(jaxpr.invars[i]) in wanted]
 
 
+# Cells with z = W x + U h + b, and the type of their z. By exact type: a derived class may have another `project`.
+FUSED = {LSTM: LSTMGates, PeepholeLSTM: LSTMGates, CoupledLSTM: CoupledLSTMGates, ProjectedLSTM: LSTMGates}
 NARROW = 32  # features
 
 
 def fuses(cell: Cell, params: Params, steps: Steps) -> bool:
-    """Whether going forward is faster with W x + U h as one product inside the loop. GPUs and TPUs: not measured.
+    """Whether W x + U h as one product inside the loop is faster, going forward. GPUs and TPUs: not measured.
 
     W x for all T at once is a write and a read of z `[T, *B, 4H]`, which costs a CPU more than a few columns beside U's
     do. But W and U have to be put side by side first, which is a write of them.
     """
-    if not callable(vars(type(cell)).get("fused")):  # a class derived from one that has it may have another `project`
-        return False
-    pays = steps.x.shape[-1] <= NARROW and _size(params) <= _size(steps.z)
+    pays = type(cell) in FUSED and steps.x.shape[-1] <= NARROW and _size(params) <= _size(steps.z)
     return pays and jax.default_backend() == "cpu" and jax.typeof(steps.x).sharding.mesh.empty
+
+
+def fused(cell: Cell, params: Any) -> Callable[[Any, Array], Z]:
+    """`(state, x) -> project(params, x) + recur(params, state)` as one product, x `[*B, D]`."""
+    w = jnp.concatenate([params.w_ih, params.w_hh])
+
+    def z(state: Any, x: Array) -> Z:
+        return FUSED[type(cell)](*recur_by_gate(jnp.concatenate([x.astype(state.h.dtype), state.h], -1), w, params.b))
+
+    return z
 
 
 CARRIED = 64  # numbers of a gradient for one of the state
 
 
 def carries(params: list[Array], state: State) -> bool:
-    """Whether the gradient of what `update` reads of the parameters is so small that the loop had better carry it.
+    """Whether the loop should carry the gradient of the parameters that `update` reads, because it is small.
 
-    Outside, `update` is done again for all T, from z and states that the loop has to write, as it has all of `after`'s:
-    worth it for a matrix, which each step would have to read and write, but not for peepholes. Measured on a CPU;
-    elsewhere nothing is carried.
+    Outside the loop, `update` runs again for all T, from z and states that the loop has to write. That is worth it for
+    a matrix, which each step would read and write, but not for peepholes. Measured on a CPU; elsewhere nothing is
+    carried.
     """
     return _size(params) <= CARRIED * _size(state) and jax.default_backend() == "cpu"
 
@@ -69,25 +82,25 @@ def _size(tree: Any) -> int:
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def hoisted(
-    cell: Cell, how: How, params: Params, fixed: Fixed, carry: Carry, steps: Steps
+    cell: Cell, options: Options, params: Params, fixed: Fixed, carry: Carry, steps: Steps
 ) -> tuple[Carry, tuple[Y | None, None]]:
     """`scan`, with the derivative above. Without one, narrow inputs are multiplied inside the loop."""
     if fuses(cell, params, steps):
-        fixed = fixed._replace(fused=cell.fused(params))
-    return scan(cell, how, params, fixed, carry, steps)  # type: ignore[return-value]
+        fixed = fixed._replace(fused=fused(cell, params))
+    return scan(cell, options, params, fixed, carry, steps)  # type: ignore[return-value]
 
 
 @hoisted.defjvp
-def _hoisted_jvp(cell: Cell, how: How, primals: Any, tangents: Any) -> Any:
+def _hoisted_jvp(cell: Cell, options: Options, primals: Any, tangents: Any) -> Any:
     params, fixed, carry, steps = primals
     dparams, dfixed, dcarry, dsteps = tangents
     leaves, tree = jax.tree.flatten(params)
 
     def recur(params: Params, before: Before, noise: Any) -> Any:
-        return cell.recur(params, before.state, Noise(fixed.noise, noise))
+        return cell.recur(params, before.state, *noise_of(cell, Noise(fixed.noise, noise)))
 
     def update(params: Params, before: Before, noise: Any) -> Any:
-        return cell.update(params, before.state, before.z, Noise(fixed.noise, noise))
+        return cell.update(params, before.state, before.z, *noise_of(cell, Noise(fixed.noise, noise)))
 
     def tangent(f: Callable[..., Any], before: Before) -> Any:
         """∂f/∂params δparams at every step, all T at once."""
@@ -107,7 +120,7 @@ def _hoisted_jvp(cell: Cell, how: How, primals: Any, tangents: Any) -> Any:
 
     def primal(origin: Any, carry: Carry, nudges: Nudge, own: list[Array]) -> Any:
         of_update = tree.unflatten([own[carried.index(i)] if i in carried else p for i, p in enumerate(leaves)])
-        recorded, shared = how._replace(record=True), fixed._replace(origin=origin, of_update=of_update)
+        recorded, shared = dataclasses.replace(options, record=True), fixed._replace(origin=origin, of_update=of_update)
         end, (y, before) = scan(cell, recorded, params, shared, carry, steps, nudges)
         return (end, (y, None)), before
 

@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jlstm.types import Array, Cell, Noise, Params, State, Y, Z
+from jlstm.types import Array, Backend, Cell, Noise, Params, State, Y, Z, noise_of
 
 
-class How(NamedTuple):
-    """How to scan: plain Python values.
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """The static part of a call.
 
-    stack: outputs of all steps are wanted, not only the last one's.   record: `Before` of every step is wanted.
+    name: the public function, for error messages.   one_step: a call of `step`.   record: `Before` of every step is
+    wanted.   The others are options of `unroll`.
     """
 
-    reverse: bool
-    unroll: int
-    stack: bool
+    name: str = "unroll"
+    one_step: bool = False
     record: bool = False
+    return_sequences: bool = False
+    reverse: bool = False
+    time_major: bool = False
+    checkpoint_every: int | None = None
+    truncate_every: int | None = None
+    scan_unroll: int = 1
+    backend: Backend | None = None
 
 
 class Fixed(NamedTuple):
-    """What all steps of a sequence share. origin: the state an episode begins from; blank: zeros like one y.
+    """The values that all steps of a sequence share.
 
-    fused: the cell's, if steps are to make z of x.   of_update: the parameters for `update`, if not those for `recur`.
+    origin: the state that an episode begins from.   blank: zeros like one y.   noise: the per-sequence part.
+    fused: `(state, x) -> z`, if the steps are to make z of x.   of_update: the parameters of `update`, if not `params`.
     """
 
     origin: State
@@ -37,29 +48,30 @@ class Fixed(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """What differs from step to step; every leaf leads with T, None where the option is off.
+    """The values that differ from step to step; every leaf leads with T, None where the option is off.
 
-    z: the projected inputs.   x: the inputs themselves.   valid, reset: bool `[T, *B]`.   cut: bool `[T]`, the gradient
-    stops before this step.   noise: the per-step part.
+    x: the inputs.   valid, reset: bool `[T, *B]`.   cut: bool `[T]`, the gradient stops before this step.
+    t: int32 `[T]`, the position.   z: the projected inputs.   noise: the per-step part.
     """
 
-    z: Z
     x: Any
     valid: Array | None
     reset: Array | None
     cut: Array | None
-    noise: Any
+    t: Array | None
+    z: Z = None
+    noise: Any = None
 
 
 class Carry(NamedTuple):
-    """state, and the output of the last valid step, None where outputs are stacked."""
+    """The state, and the output of the last valid step; None where outputs are stacked."""
 
     state: State
     last: Y | None
 
 
 class Before(NamedTuple):
-    """What `update` was given at a step."""
+    """The arguments of `update` at a step."""
 
     state: State
     z: Z
@@ -111,8 +123,8 @@ def _nudged_jvp(primals: Any, tangents: Any) -> Any:
 def pack(z: Z) -> Any:
     """Gate slabs `[.., H]` of one shape as one array `[.., G, H]`; any other z as it is.
 
-    Going forward a loop reads slabs faster. Going back it has them side by side for its own dot, writes them so, and
-    whoever contracts them outside has one dot.
+    A forward loop reads slabs faster. A backward loop has them side by side for its own dot and writes them so; the
+    contraction outside is then one dot.
     """
     leaves = jax.tree.leaves(z)
     alike = len(leaves) > 1 and len({(a.shape, a.dtype) for a in leaves}) == 1 and leaves[0].ndim > 0
@@ -137,40 +149,40 @@ def one(tree: Any) -> Any:
 
 
 def body(
-    cell: Cell, how: How, params: Params, fixed: Fixed, carry: Carry, step: Steps, nudge: Nudge = NO_NUDGE
+    cell: Cell, options: Options, params: Params, fixed: Fixed, carry: Carry, step: Steps, nudge: Nudge = NO_NUDGE
 ) -> tuple[Carry, tuple[Y | None, Before | None]]:
     """One step."""
     state = carry.state
     if step.cut is not None:
         state = select(step.cut, jax.lax.stop_gradient(state), state)
-    if step.reset is not None and not how.reverse:
+    if step.reset is not None and not options.reverse:
         state = select(step.reset, fixed.origin, state)
-    noise = Noise(fixed.noise, step.noise)
-    z = fixed.fused(state, step.x) if fixed.fused else add(step.z, cell.recur(params, state, noise))
+    noise = noise_of(cell, Noise(fixed.noise, step.noise))
+    z = fixed.fused(state, step.x) if fixed.fused else add(step.z, cell.recur(params, state, *noise))
     if nudge.z is not None:
         z = nudged(z, unpack(nudge.z, z))
-    new, y = cell.update(params if fixed.of_update is None else fixed.of_update, state, z, noise)
+    new, y = cell.update(params if fixed.of_update is None else fixed.of_update, state, z, *noise)
     if nudge.after is not None:
         new, y = nudged((new, y), nudge.after)
     new = select(step.valid, new, state)
-    if step.reset is not None and how.reverse:
+    if step.reset is not None and options.reverse:
         # The episode that begins at t ends here for a scan that comes from behind: step t-1 must not see it.
         new = select(step.reset, fixed.origin, new)
-    before = Before(state, z) if how.record else None
-    if how.stack:
+    before = Before(state, z) if options.record else None
+    if options.return_sequences:
         return Carry(new, None), (select(step.valid, y, fixed.blank), before)
     return Carry(new, select(step.valid, y, carry.last)), (None, before)
 
 
 def scan(
-    cell: Cell, how: How, params: Params, fixed: Fixed, carry: Carry, steps: Steps, nudges: Nudge = NO_NUDGE
+    cell: Cell, options: Options, params: Params, fixed: Fixed, carry: Carry, steps: Steps, nudges: Nudge = NO_NUDGE
 ) -> tuple[Carry, tuple[Y | None, Before | None]]:
     """All steps: the final carry, and what `body` emits stacked over T (in input order)."""
-    steps = steps._replace(z=None) if fixed.fused else steps._replace(x=None)
+    steps = steps._replace(t=None, **{"z" if fixed.fused else "x": None})
     return jax.lax.scan(
-        lambda carry, xs: body(cell, how, params, fixed, carry, *xs),
+        lambda carry, xs: body(cell, options, params, fixed, carry, *xs),
         carry,
         (steps, nudges),
-        reverse=how.reverse,
-        unroll=how.unroll,
+        reverse=options.reverse,
+        unroll=options.scan_unroll,
     )

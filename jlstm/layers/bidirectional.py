@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any, NamedTuple, get_args
+from dataclasses import KW_ONLY
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jlstm import checks
 from jlstm.engine import Run, is_recurrent, run_net
+from jlstm.records import Net, record
 from jlstm.types import Array, Cell, Key, Layer, Merge, Params, Shape, State
 
 
@@ -34,31 +35,26 @@ class BidirectionalOutputs(NamedTuple):
     backward: Array
 
 
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
+@record
 class Bidirectional(Layer):
     """Two directions over the same inputs (Schuster & Paliwal 1997); outputs in input order, merged step by step.
 
-    forward, backward: the nets; one alone is used for both, with parameters of its own for each.
+    forward, backward: the nets; without backward, forward is used for both, with parameters of its own for each.
     merge: "concat" (forward first), "sum", "mul", "mean", or "none": `BidirectionalOutputs`.
 
-    With `return_sequences=False` each direction gives the last step that it took: the forward one the last valid
+    With `return_sequences=False` each direction returns the last step that it took: the forward one the last valid
     step, the backward one the first, as in Keras. `step` raises NotImplementedError.
     """
 
-    forward: Cell | Layer
-    backward: Cell | Layer | None = None
-    _: dataclasses.KW_ONLY
+    forward: Net
+    backward: Net | None = None
+    _: KW_ONLY
     merge: Merge = "concat"
 
     def __post_init__(self) -> None:
-        checks.net("Bidirectional", self.forward, "forward")
-        if self.backward is not None:
-            checks.net("Bidirectional", self.backward, "backward")
-            if self.backward.feature_axes != self.forward.feature_axes:
-                came = checks.show(self.backward)
-                raise checks.problem("Bidirectional", "backward", "a net for forward's kind of input", came)
-        checks.choice("Bidirectional", "merge", self.merge, get_args(Merge))
+        if self.backward is not None and self.backward.feature_axes != self.forward.feature_axes:
+            came = checks.show(self.backward)
+            raise checks.problem("Bidirectional", "backward", "a net for forward's kind of input", came)
 
     @property
     def directions(self) -> tuple[Cell | Layer, Cell | Layer]:
@@ -99,7 +95,7 @@ class Bidirectional(Layer):
     def unroll(
         self, params: BidirectionalParams, inputs: Array, state: BidirectionalState, run: Run
     ) -> tuple[BidirectionalState, Any, tuple[Any, Any]]:
-        if run.options.name == "step":
+        if run.one_step:
             raise NotImplementedError(
                 "step: net: a Bidirectional net needs the end of the sequence for its first output; type unroll."
             )

@@ -5,23 +5,24 @@ A pointwise layer is `init`, `output_size` and `apply(params, x, key)` for one s
 
 from __future__ import annotations
 
-import dataclasses
 from abc import abstractmethod
+from dataclasses import KW_ONLY
 from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jlstm import checks, initializers
-from jlstm.cells import gates
-from jlstm.cells.gates import Activation
-from jlstm.cells.wrapper import like
+from jlstm import checks
+from jlstm.cells.gates import checked, compute_dtypes, draw, spread
+from jlstm.cells.wrapper import dropped
 from jlstm.engine import Run
-from jlstm.types import Array, Initializer, Key, Layer, Params, Shape
+from jlstm.initializers import GlorotUniform, Normal
+from jlstm.records import Activation, DType, Flag, Init, Rate, Size, activation_function, record
+from jlstm.types import Array, Key, Layer, Params, Shape
 
 
 class Pointwise(Layer):
-    """A layer that looks at one step only; derive from it, and write `init`, `output_size` and `apply`."""
+    """A layer that sees one step at a time. Derive from it, and write `init`, `output_size` and `apply`."""
 
     feature_axes: int = 1
     recurrent: bool = False
@@ -52,14 +53,13 @@ class Pointwise(Layer):
 
 
 class DenseParams(NamedTuple):
-    """w: `[D, K]`.   b: `[K]`, or None."""
+    """The parameters."""
 
-    w: Array
-    b: Array | None
+    w: Array  # [D, K]
+    b: Array | None  # [K]; None without a bias
 
 
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
+@record
 class Dense(Pointwise):
     """y = φ(x W + b) with K = `features`, φ the `activation` ("linear": none).
 
@@ -70,33 +70,17 @@ class Dense(Pointwise):
     (4, 2)
     """
 
-    features: int
-    _: dataclasses.KW_ONLY
-    use_bias: bool = True
+    features: Size
+    _: KW_ONLY
+    use_bias: Flag = True
     activation: Activation = "linear"
-    w_init: Initializer = initializers.GlorotUniform()
-    param_dtype: Any = dataclasses.field(default="float32", compare=False)
-    compute_dtype: Any = dataclasses.field(default=None, compare=False)
-    # Compared in place of the two: np.dtype("float64") == None.
-    _dtypes: tuple[str, ...] = dataclasses.field(default=(), init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        checks.fields(
-            self,
-            features=checks.size,
-            use_bias=checks.boolean,
-            activation=checks.choice_or_callable(tuple(gates.ACTIVATIONS), gates.activation_name),
-            w_init=checks.function,
-            param_dtype=checks.float_dtype,
-            compute_dtype=checks.float_dtype_or_none,
-        )
-        checks.name_dtypes(self)
+    w_init: Init = GlorotUniform()
+    param_dtype: DType = "float32"
+    compute_dtype: DType | None = None
 
     def init(self, key: Key, input_size: int | None = None) -> DenseParams:
-        checks.key("Dense.init", key)
-        checks.enabled("Dense", self)
-        shape = (checks.size("Dense.init", "input_size", input_size), self.features)
-        w = checks.drawn("Dense.init", "w_init", self.w_init(key, shape, self.param_dtype), shape, self.param_dtype)
+        D = checks.size("Dense.init", "input_size", input_size)
+        w = draw(self, "w_init", checked(self, key), (D, self.features))
         return DenseParams(w, jnp.zeros(self.features, self.param_dtype) if self.use_bias else None)
 
     def output_size(self, input_size: int | None) -> int:
@@ -104,27 +88,23 @@ class Dense(Pointwise):
 
     def apply(self, params: DenseParams, x: Array, key: Key | None = None) -> Array:
         """One step, or any other leading axes: x `[..., D]`, y `[..., K]`."""
-        compute, wide = gates.compute_dtypes(self.compute_dtype, x, *params)
+        compute, wide = compute_dtypes(self, x, *params)
         y = jnp.einsum("...d,dk->...k", x.astype(compute), params.w.astype(compute), preferred_element_type=wide)
         if params.b is not None:
-            y = y + jnp.expand_dims(params.b.astype(wide), range(x.ndim - 1))
-        return gates.activation_function(self.activation)(y).astype(compute)
+            y = y + spread(params.b, y)
+        return activation_function(self.activation)(y).astype(compute)
 
 
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
+@record
 class Dropout(Pointwise):
-    """Sets features to 0 with probability `rate` and divides the others by `1 - rate`, anew at every step.
+    """Set features to 0 with probability `rate`, divide the others by `1 - rate`; drawn anew at every step.
 
-    Only where a key is given (Srivastava et al. 2014, in the inverted form).
+    Without a key nothing is dropped. (Srivastava et al. 2014, in the inverted form.)
     """
 
-    rate: float
+    rate: Rate
 
     random = True
-
-    def __post_init__(self) -> None:
-        checks.fields(self, rate=checks.rate)
 
     def init(self, key: Key, input_size: int | None = None) -> tuple[()]:
         return ()
@@ -135,54 +115,35 @@ class Dropout(Pointwise):
     def apply(self, params: tuple[()], x: Array, key: Key | None = None) -> Array:
         if key is None or self.rate == 0.0:
             return x
-        keep = jax.random.bernoulli(key, 1.0 - self.rate, x.shape)
-        return jnp.where(like(keep, x), x / (1.0 - self.rate), jnp.zeros_like(x))
+        return dropped(x, jax.random.bernoulli(key, 1.0 - self.rate, x.shape), self.rate)
 
 
 class EmbedParams(NamedTuple):
-    """w: `[V, K]`, one row a token."""
+    """The parameters."""
 
-    w: Array
+    w: Array  # [V, K], one row a token
 
 
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
+@record
 class Embed(Pointwise):
     """Row x of a `[V, K]` table, V = `vocabulary`, K = `size`; x: integers `[*B]`. Stands first in a stack.
 
     An id outside of [0, V) gives NaN: JAX cannot raise for a value, and a clipped id would train something else.
     """
 
-    vocabulary: int
-    size: int
-    _: dataclasses.KW_ONLY
-    w_init: Initializer = initializers.Normal(1.0)
-    param_dtype: Any = dataclasses.field(default="float32", compare=False)
-    compute_dtype: Any = dataclasses.field(default=None, compare=False)
-    # Compared in place of the two: np.dtype("float64") == None.
-    _dtypes: tuple[str, ...] = dataclasses.field(default=(), init=False, repr=False)
+    vocabulary: Size
+    size: Size
+    _: KW_ONLY
+    w_init: Init = Normal(1.0)
+    param_dtype: DType = "float32"
+    compute_dtype: DType | None = None
 
     feature_axes = 0
-
-    def __post_init__(self) -> None:
-        checks.fields(
-            self,
-            vocabulary=checks.size,
-            size=checks.size,
-            w_init=checks.function,
-            param_dtype=checks.float_dtype,
-            compute_dtype=checks.float_dtype_or_none,
-        )
-        checks.name_dtypes(self)
 
     def init(self, key: Key, input_size: None = None) -> EmbedParams:
         if input_size is not None:
             raise checks.problem("Embed.init", "input_size", "None, for it takes integer ids", checks.show(input_size))
-        checks.key("Embed.init", key)
-        checks.enabled("Embed", self)
-        shape = (self.vocabulary, self.size)
-        w = self.w_init(key, shape, self.param_dtype)
-        return EmbedParams(checks.drawn("Embed.init", "w_init", w, shape, self.param_dtype))
+        return EmbedParams(draw(self, "w_init", checked(self, key), (self.vocabulary, self.size)))
 
     def output_size(self, input_size: int | None = None) -> int:
         return self.size

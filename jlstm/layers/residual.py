@@ -1,29 +1,25 @@
-"""`Residual`: a net around which the input goes straight."""
+"""`Residual`: the input is added to the output."""
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
-
-import jax
 
 from jlstm import checks
 from jlstm.engine import Run, is_recurrent, run_net
-from jlstm.types import Array, Cell, Key, Layer, Params, Shape, State
+from jlstm.records import Net, record
+from jlstm.types import Array, Key, Layer, Params, Shape, State
 
 
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
+@record
 class Residual(Layer):
     """x + layer(x) (He et al. 2016); the layer's output must have the size of its input.
 
-    With `return_sequences=False` it adds the input of the step that it gives.
+    With `return_sequences=False` it adds the input of the step that it returns.
     """
 
-    layer: Cell | Layer
+    layer: Net
 
     def __post_init__(self) -> None:
-        checks.net("Residual", self.layer, "layer")
         if self.layer.feature_axes != 1:
             raise checks.problem("Residual", "layer", "a net that takes floats [*B, T, D]", checks.show(self.layer))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,17 +9,17 @@ import jax
 
 from jlstm import checks
 from jlstm.engine import Run, is_recurrent, run_net
+from jlstm.records import record
 from jlstm.types import Array, Cell, Key, Layer, Params, Shape, State
 
 
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
+@record
 class Stack(Layer):
     """The layers one after another; a cell stands for the layer that runs it.
 
     Parameters and state are tuples with one entry a layer, `()` where it has none. With `return_sequences=False` the
-    last recurrent layer gives its last step only, and the layers behind it see just that. Layer l draws its noise
-    from `fold_in(key, l)`.
+    last recurrent layer returns its last step only, and the layers behind it see just that step. Layer l draws its
+    noise from `fold_in(key, l)`.
 
     >>> import jlstm
     >>> net = Stack((jlstm.Embed(10, 4), jlstm.LSTM(8), jlstm.Dropout(0.1), jlstm.Dense(2)))
@@ -35,7 +34,7 @@ class Stack(Layer):
         expected = "a tuple of cells and layers"
         if not isinstance(self.layers, Iterable):
             raise checks.problem("Stack", "layers", expected, checks.show(self.layers), kind=TypeError)
-        layers = tuple(checks.net("Stack", layer, f"layers[{n}]") for n, layer in enumerate(self.layers))
+        layers = tuple(checks.net("Stack", f"layers[{n}]", layer) for n, layer in enumerate(self.layers))
         if not layers:
             raise checks.problem("Stack", "layers", f"{expected}, at least one", "none")
         for n, layer in enumerate(layers[1:], start=1):

@@ -168,7 +168,7 @@ TO: list[tuple[str, Any, dict, tuple[str, ...]]] = [
     ("torch", Stack((jlstm.Dropout(0.5),)), {}, ("net", "one cell and size", "[]")),
     *[(who, jlstm.DropConnect(PLAIN, 0.5), {}, ("net", "an LSTM", "DropConnect"))
       for who in ("torch", "keras", "flax", "haiku", "equinox")],
-    ("keras", Bidirectional(jlstm.ClipState(PLAIN, 1.0)), {}, ("net", "an LSTM or GRU", "ClipState")),
+    ("keras", Bidirectional(jlstm.ClipGates(PLAIN, 1.0)), {}, ("net", "an LSTM or GRU", "ClipGates")),
     ("flax", PLAIN, {"kind": "jax"}, ("kind", "'linen'", "'jax'")),
 ]  # fmt: skip
 
@@ -202,9 +202,9 @@ def test_states_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match=r"state_from_keras: state: expected \[h\] or \[h, h\], got 3 arrays"):
         convert.state_from_keras([ones(3, 4)] * 3, jlstm.GRU(H))
     with pytest.raises(ValueError, match=r"state_to_torch: state: expected states of one kind of cell, got "):
-        convert.state_to_torch((jlstm.GRUState(ones(3, 4)), jlstm.LSTMState(ones(3, 4), ones(3, 4))))
+        convert.state_to_torch((jlstm.cells.GRUState(ones(3, 4)), jlstm.LSTMState(ones(3, 4), ones(3, 4))))
     h = ones(3, 4)
-    bitwise(convert.state_from_torch(h), jlstm.GRUState(h))  # a GRUCell's
+    bitwise(convert.state_from_torch(h), jlstm.cells.GRUState(h))  # a GRUCell's
     bitwise(convert.state_from_torch((h, h)), jlstm.LSTMState(h, h))  # an LSTMCell's
 
 

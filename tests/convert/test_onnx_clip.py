@@ -1,6 +1,6 @@
 """ONNX's `clip` and what else goes around a cell: both ways, run by onnxruntime, and what is refused.
 
-Gradients have no live oracle here: the ONNX project's evaluator leaves clip out. Those of `ClipState` stand in the
+Gradients have no live oracle here: the ONNX project's evaluator leaves clip out. Those of `ClipGates` stand in the
 contract, against central differences.
 """
 
@@ -19,7 +19,7 @@ import jlstm
 from jlstm import (
     LSTM,
     Bidirectional,
-    ClipState,
+    ClipGates,
     Dense,
     DropConnect,
     Residual,
@@ -41,8 +41,8 @@ def settings() -> Iterator[None]:
         yield
 
 
-def clip(cell: Any, limit: float = 0.3) -> ClipState:
-    return ClipState(cell, limit, "gates")
+def clip(cell: Any, limit: float = 0.3) -> ClipGates:
+    return ClipGates(cell, limit)
 
 
 ODD = LSTM(H, activation="softsign", gate_activation="hard_sigmoid", use_bias=False, learn_initial_state=True)
@@ -96,8 +96,8 @@ def refused(kind: type, message: str, net: Any, tmp_path: Path) -> None:
     [
         (Zoneout(LSTM(H), 0.1), "net: expected no Zoneout, for the operator has nothing like its mean .*, got Zoneout"),
         (Stack((LSTM(H), DropConnect(Zoneout(LSTM(H), 0.1), 0.5))), "net.1: expected no Zoneout, .*, got Zoneout"),
-        (ClipState(LSTM(H), 0.5), "net: expected what='gates', for the operator does not clip c, got ClipState"),
-        (Bidirectional(LSTM(H), ClipState(LSTM(H), 0.5)), "net.1: expected what='gates', for .*, got ClipState"),
+        (LSTM(H, cell_clip=0.5), "net: expected no cell_clip, for the operator does not clip c, got LSTM"),
+        (Bidirectional(LSTM(H), LSTM(H, cell_clip=0.5)), "net.1: expected no cell_clip, for .*, got LSTM"),
         (clip(DropConnect(jlstm.PeepholeLSTM(H), 0.5)), "net: expected no clip around a PeepholeLSTM, for .* p c, too"),
     ],
 )
@@ -110,7 +110,7 @@ def test_what_the_operator_does_otherwise(net: Any, message: str, tmp_path: Path
     [
         (Bidirectional(clip(LSTM(H)), clip(LSTM(H), 0.4)), "net: expected .* of two of one kind, size and clip"),
         (Bidirectional(clip(LSTM(H)), LSTM(H)), "net: expected .* of two of one kind, size and clip"),
-        (clip(jlstm.GRU(H)), "net: expected LSTM, .*, got ClipState"),
+        (clip(jlstm.GRU(H)), "net: expected LSTM, .*, got ClipGates"),
     ],
 )
 def test_what_the_operator_cannot_say(net: Any, message: str, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("elsewhere")
 PLAIN = "model.forget_bias=1.0"
 ANY = " or ".join(f'"{name}"' for name in schema.WRAPPERS)
 ZONEOUT = '{name="Zoneout", h_rate=0.05, c_rate=0.2}'
-CLIP = '{name="ClipState", limit=0.01, what="gates"}'
+CLIP = '{name="ClipGates", limit=0.01}'
 
 # what is typed; how the one line begins
 WRONG = [
@@ -58,16 +58,16 @@ WRONG = [
         "command line: model.wrappers[1].c_rate: expected < 1, got 1. Type for example {name=",
     ),
     (
-        ['model.wrappers=[{name="ClipState", limit=1.0, what="c"}]'],
-        'command line: model.wrappers[0].what: expected "state" or "gates", got "c". Type for example {name=',
+        ['model.wrappers=[{name="ClipGates", limit=0}]'],
+        "command line: model.wrappers[0].limit: expected > 0, got 0. Type for example {name=",
     ),
     (
         ['model.wrappers=[{name="Zoneout", h_rte=0.1}]'],
         "command line: model.wrappers[0].h_rte: unknown key. Did you mean h_rate?",
     ),
     (
-        ['model.wrappers=[{name="ClipState", limit=1.0, cell="LSTM"}]'],
-        "command line: model.wrappers[0].cell: unknown key. ClipState has limit, what.",
+        ['model.wrappers=[{name="ClipGates", limit=1.0, cell="LSTM"}]'],
+        "command line: model.wrappers[0].cell: unknown key. ClipGates has limit.",
     ),
     (
         ['sweep.model.wrappers=[[], [{name="DropConnect", rate=-1}]]'],
@@ -79,8 +79,8 @@ WRONG = [
     ),
     # What does not fit what is inside: the library's own words.
     (
-        ["model.cell=SLSTM", 'model.wrappers=[{name="ClipState", limit=1.0}]'],
-        f"{ADDING}: model.wrappers: ClipState: cell: expected a cell with memory beside h, each field by itself, got ",
+        ["model.cell=SLSTM", "model.cell_clip=1.0"],
+        f"{ADDING}: model.cell_clip: expected 0 for SLSTM, got 1.0. Leave it out.",
     ),
     (
         ["model.cell=GRU", f"sweep.model.wrappers=[[], [{ZONEOUT}]]"],
@@ -116,17 +116,18 @@ def test_every_wrapper_can_be_named_with_all_its_fields() -> None:
     every = f"model.wrappers={config._show(list(schema.WRAPPERS.values()))}"
     got = config.load(ADDING, [every, "model.hidden_size=4", PLAIN]).config
     inside = jlstm.VariationalDropout(jlstm.DropConnect(jlstm.Zoneout(jlstm.LSTM(4), 0.05, 0.2), 0.5), 0.2, 0.2)
-    assert build_cell(got.model, memory=2) == jlstm.ClipState(inside, 3.0)
+    assert build_cell(got.model, memory=2) == jlstm.ClipGates(inside, 3.0)
     assert schema.Config.model_validate(tomllib.loads(got.toml())) == got
 
 
-def test_a_config_without_wrappers_has_the_hash_it_had_before_there_were_any() -> None:
+def test_a_config_without_these_keys_has_the_hash_it_had_before_there_were_any() -> None:
     """So a run that an older version left is resumed."""
     plain = config.load(ADDING).config
     text = tomli_w.dumps(plain.model_dump(exclude=set(schema.NO_NUMBERS)))
-    before = text.replace("wrappers = []\n", "")
+    before = text.replace("cell_clip = 0.0\n", "").replace("wrappers = []\n", "")
     assert before != text and plain.sha256() == hashlib.sha256(before.encode()).hexdigest()
-    assert config.load(ADDING, [f"model.wrappers=[{ZONEOUT}]"]).config.sha256() != plain.sha256()
+    for changed in (f"model.wrappers=[{ZONEOUT}]", "model.cell_clip=3.0"):
+        assert config.load(ADDING, [changed]).config.sha256() != plain.sha256()
 
 
 @pytest.mark.parametrize("name", schema.WRAPPERS)
@@ -140,7 +141,7 @@ def test_noise_is_drawn_in_training_and_never_in_evaluation(name: str) -> None:
     silent = tasks.make(got)
     silent.noisy = False  # pyright: ignore[reportAttributeAccessIssue]
     loss, quiet = (float(it.loss(params, None, None, jnp.int32(0), key)[0]) for it in (task, silent))
-    assert (loss != quiet) == (name != "ClipState") == got.model.noisy
+    assert (loss != quiet) == (name != "ClipGates") == got.model.noisy
     x, target = task.held_out
     y = jlstm.unroll(task.net, params, x)[1][:, 0]
     np.testing.assert_allclose(task.evaluate(params, task.held_out), jnp.mean((y - target) ** 2), rtol=1e-6)
@@ -178,11 +179,10 @@ def test_a_sweep_over_wrappers_is_a_program_each(capsys: pytest.CaptureFixture[s
     ("wrap", "name", "first"),
     [
         (lambda cell: jlstm.Zoneout(cell, 0.1, 0.2), "LSTM in Zoneout", "input gate i"),
-        (lambda cell: jlstm.ClipState(jlstm.DropConnect(cell, 0.5), 0.1), "LSTM in DropConnect in ClipState",
-         "input gate i"),
-        (lambda cell: jlstm.ClipState(cell, 0.1, "gates"), "LSTM in ClipState", "i, before its activation"),
+        (lambda cell: jlstm.DropConnect(jlstm.Zoneout(cell), 0.5), "LSTM in Zoneout in DropConnect", "input gate i"),
+        (lambda cell: jlstm.ClipGates(cell, 0.1), "LSTM in ClipGates", "i, before its activation"),
     ],
-)  # fmt: skip
+)
 def test_the_picture_of_a_wrapped_lstm_has_its_gates(wrap: typing.Any, name: str, first: str) -> None:
     net = jlstm.Stack((jlstm.GRU(3), wrap(jlstm.LSTM(5)), jlstm.Dense(2)))
     x = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)

@@ -1,6 +1,5 @@
 """What the pictures show is what they were given: lines, bands, limits, labels, and the gates of a net."""
 
-import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -228,18 +227,17 @@ def test_gates_are_those_of_an_lstm_written_by_hand() -> None:
     assert ticks == ["a", "↵", "$", "a", gates.UNKNOWN, "␣", "b"] and cut(figure) == []
 
 
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
+@jlstm.record
 class ThreeGates(sketches.OldGRU):
     """A cell that names its gates, and whose update does more than to apply an activation to them."""
 
-    def project(self, params, x, noise=None):
+    def project(self, params, x):
         return dict(zip("zrn", super().project(params, x), strict=True))
 
-    def recur(self, params, h, noise=None):
+    def recur(self, params, h):
         return dict(zip("zrn", super().recur(params, h), strict=True))
 
-    def update(self, params, h, z, noise=None):
+    def update(self, params, h, z):
         return super().update(params, h, (z["z"], z["r"], z["n"]))
 
 

@@ -15,6 +15,7 @@ from small import RAGGED, B, D, T, bitwise, dot, equal, inputs, total
 import jlstm
 from experiments.benchmark import linear
 from jlstm import kernels
+from jlstm.cells import MinLSTMParams
 
 BOTH = ("hoisted", "associative")
 NET = jlstm.MinLSTM(cases.H, learn_initial_state=True)
@@ -159,13 +160,13 @@ def test_nothing_passes_a_border(reverse):
 def test_gates_that_are_shut():
     """Both at -1e4: f/(f+i) is 0/0 in the paper's form, and a half here; the larger one wins."""
     z = np.array([[[-1e4, -1e4, 3.0], [-1e4, -2e4, 5.0], [-2e4, -1e4, 7.0]]], "float32")
-    net, params = jlstm.MinLSTM(1, use_bias=False), jlstm.MinLSTMParams(jnp.eye(3)[..., None], None)
+    net, params = jlstm.MinLSTM(1, use_bias=False), MinLSTMParams(jnp.eye(3)[..., None], None)
     for backend in BOTH:
         equal(jlstm.unroll(net, params, z, return_sequences=True, backend=backend)[1][0, :, 0], [1.5, 5.0, 5.0], 1e-6)
 
 
 def test_other_cells_are_refused(monkeypatch):
-    @jax.tree_util.register_static
+    @jlstm.record
     class Mine(jlstm.MinLSTM):
         pass
 

@@ -13,6 +13,7 @@ from cases import seeded as random
 from small import B, D, H, T, bitwise, equal
 
 import jlstm
+from jlstm.cells import GRUState
 from jlstm.initializers import Chrono, Constant, ForgetBias
 from jlstm.layers import BidirectionalParams, BidirectionalState
 
@@ -217,7 +218,7 @@ def test_keras(reset_after: bool) -> None:
     def run(params, weights):
         def ours(params):
             (h,), y = jlstm.unroll(
-                cell, params, x, state=jlstm.GRUState(jnp.asarray(start)), mask=mask, return_sequences=True
+                cell, params, x, state=GRUState(jnp.asarray(start)), mask=mask, return_sequences=True
             )
             return jnp.vdot(y, of_y), (y, h)
 
@@ -260,6 +261,6 @@ def test_update_bias() -> None:
     """Of z alone; a whole bias has as many rows as there are biases."""
     for cell, rows in ((jlstm.GRU(H, update_bias=2.0, **QUICK), 4), (jlstm.GRU(H, reset_after=False, **QUICK), 3)):
         b = cell.init(jax.random.key(0), D).b
-        np.testing.assert_array_equal(b, np.eye(rows)[1][:, None].repeat(H, 1) * cell.update_bias)
+        np.testing.assert_array_equal(b, np.eye(rows)[1][:, None].repeat(H, 1) * cell.update_bias.value)
     with pytest.raises(ValueError, match=r"ForgetBias: shape: expected \[4, H\], .*, got \(3, 5\)"):
         jlstm.GRU(H, reset_after=False, update_bias=ForgetBias(1.0), **QUICK).init(jax.random.key(0), D)

@@ -62,20 +62,6 @@ def test_files_and_dtypes(net, _, tmp_path):
     assert named == set(end._fields) and set(net.recurrent_params) <= set(params._fields)
 
 
-@pytest.mark.parametrize("net, _", CELLS, **ids)
-def test_what_wrappers_ask_for(net, _):
-    """h is read from the memory as `update` reads it; a mean of equal states is that state, as far as h can tell."""
-    params, x = random(net), inputs(net, "float32")[:, 0]
-    state, y = jlstm.step(net, params, None, x)
-    z = net.project(params, x)
-    z = jax.tree.map(jnp.add, z, net.recur(params, net.initial_state(params, (B,)))) if net.recurrent_params else z
-    if not isinstance(net, jlstm.MinLSTM):  # whose h and c are one thing
-        equal(net.read(params, state._replace(h=0 * y), z), (state, y), 1e-6)
-    if isinstance(net, jlstm.MinLSTM | jlstm.SLSTM):
-        mean = net.blend(state, state, 0.3)
-        equal(jlstm.step(net, params, mean, x), jlstm.step(net, params, state, x), 1e-5)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=lambda kind: kind.name)
 @pytest.mark.parametrize("net, _", CELLS, **ids)
@@ -149,7 +135,7 @@ def test_layer_norm_is_blind_to_scale():
 def gated(z, state=None, **options):
     """An sLSTM of one cell whose gates are z `[B, T, 4]`, in the dtype of z: the final state and h `[B, T, 1]`."""
     net = jlstm.SLSTM(1, use_bias=False, **options)
-    params = jlstm.SLSTMParams(jnp.eye(4, dtype=z.dtype)[..., None], jnp.zeros((1, 1, 4, 1), z.dtype), None)
+    params = jlstm.cells.SLSTMParams(jnp.eye(4, dtype=z.dtype)[..., None], jnp.zeros((1, 1, 4, 1), z.dtype), None)
     return jlstm.unroll(net, params, z, state=state, return_sequences=True)
 
 
@@ -190,23 +176,6 @@ def test_slstm_forgets_by_what_is_stored():
     """One candidate after another: the larger exponent wins, and an open forget gate keeps it."""
     z = np.array([[[50.0, 0.0, 9.0, 99.0], [-50.0, 99.0, -9.0, 99.0], [300.0, 99.0, -9.0, 99.0]]], "float32")
     np.testing.assert_allclose(gated(z)[1][0, :, 0], [1.0, 1.0, -1.0], atol=1e-6)
-
-
-def test_slstm_means():
-    """Of c exp(m) and n exp(m), where exponents are far apart, too, and of nothing and something."""
-    net, rng = jlstm.SLSTM(H), np.random.default_rng(0)
-    old, new = (jlstm.SLSTMState(*rng.uniform(1, 2, (4, B, H)).astype("float32")) for _ in range(2))
-    mean = net.blend(old, new, 0.3)
-    for name in ("c", "n"):
-        want = 0.3 * getattr(old, name) * np.exp(old.m) + 0.7 * getattr(new, name) * np.exp(new.m)
-        equal(getattr(mean, name) * np.exp(mean.m), want, 1e-5)
-    equal(mean.h, 0.3 * old.h + 0.7 * new.h, 1e-6)
-    empty = jax.tree.map(jnp.zeros_like, old)
-    for far, kept in ((empty, new), (old._replace(m=old.m - 1e4), new), (old._replace(m=old.m + 1e4), old)):
-        equal(net.blend(far, new, 0.3).c, kept.c / kept.n, 1e-5)
-    for _ in range(200):  # as steps do that forget
-        old = net.blend(old, old._replace(m=old.m - 9), 0.1)
-    assert jnp.all(old.n == 1) and jnp.all(jnp.isfinite(old.m))
 
 
 def test_slstm_heads_do_not_see_each_other(x64):

@@ -140,7 +140,7 @@ def test_records(name: str) -> None:
     assert sorted(field for group in cls.state_groups for field in group) == sorted(state._fields)
     with pytest.raises(TypeError, match=rf"^{name}.init: input_size: expected a positive int, got None\."):
         make(name).init(jax.random.key(0), None)
-    with pytest.raises(TypeError, match=rf"^{name}.initial_state: params: expected {name}Params, got tuple"):
+    with pytest.raises(TypeError, match=rf"^{name}\.initial_state: params: expected those of {name}, got tuple\."):
         make(name).initial_state(())
 
 
@@ -162,31 +162,19 @@ def test_dtypes(name: str) -> None:
     assert jax.tree.map(lambda a: a.dtype, grads) == jax.tree.map(lambda a: a.dtype, params)
 
 
-@pytest.mark.parametrize("name", CELLS)
-def test_module_functions_are_the_cell(name: str) -> None:
-    """`step` of the cell's module, bare, with options, is `jlstm.step`."""
-    cell = make(name, activation="softsign", gate_activation="hard_sigmoid", learn_initial_state=True)
-    module = __import__(type(cell).__module__, fromlist=["step"])
-    params, x = random(cell), np.ones((B, D), "float32")
-    options = {field: getattr(cell, field) for field in ("activation", "gate_activation")}
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_the_textbook_step_is_the_lstms(use_bias: bool, x64: None) -> None:
+    """`lstm.step`, in plain jnp, for any batch axes; values and gradients."""
+    cell = jlstm.LSTM(H, use_bias=use_bias)
+    params, x = random(cell, dtype="float64"), inputs(cell)
+    for at in (x[0, 0], x[:, 0], x):
+        start = jax.tree.map(jnp.cos, cell.initial_state(params, at.shape[:-1]))
 
-    @jax.jit
-    def both(params, x):
-        start = module.initial_state(params, (B,))
-        return module.step(params, start, x, **options), jlstm.step(cell, params, None, x)
+        def total(step: Any, params: Any, start: Any = start, x: Any = at) -> Any:
+            state, y = step(params, start, x)
+            return sum(map(jnp.sum, (y, *state))), (state, y)
 
-    equal(*both(params, x), 1e-6)
-
-
-@pytest.mark.parametrize("name", ["PeepholeLSTM", "CoupledLSTM", "ProjectedLSTM"])
-def test_h_is_read_from_another_memory(name: str) -> None:
-    """For wrappers that change c after `update`: h is that of the new c and of the same z."""
-    cell = make(name, activation="sigmoid", gate_activation="tanh")
-    params, rng = random(cell), np.random.default_rng(1)
-    state = cases.random_state(rng, cell, params, (B,))
-    z = cases.random_tree(rng, jax.eval_shape(cell.project, params, jax.ShapeDtypeStruct((B, D), "float32")))
-    new, y = cell.read(params, jax.tree.map(jnp.asarray, state), z)
-    opened = z.o + params.p[2] * state.c if name == "PeepholeLSTM" else z.o
-    want = np.tanh(opened) / (1 + np.exp(-state.c))
-    np.testing.assert_allclose(y, want @ params.w_hr if name == "ProjectedLSTM" else want, rtol=1e-5)
-    bitwise(new, state._replace(h=y))
+        steps = jlstm.cells.lstm.step, functools.partial(jlstm.step, cell)
+        both = [jax.jit(jax.value_and_grad(functools.partial(total, step), has_aux=True)) for step in steps]
+        got, want = (f(params) for f in both)
+        equal(got, want)

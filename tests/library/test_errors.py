@@ -48,11 +48,11 @@ def ways(function: Callable[..., Any], given: dict[str, Any]) -> list[Callable[[
 @pytest.fixture
 def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """No net is even traced. A bidirectional one refuses `step` itself."""
-    module = sys.modules["jlstm.unroll"]
+    module = sys.modules["jlstm.api"]
     run_net = module.run_net
 
     def only_refuses(net: Any, *args: Any) -> Any:
-        assert args[-1].options.name == "step" and net != CELL
+        assert args[-1].one_step and net != CELL
         return run_net(net, *args)
 
     monkeypatch.setattr(module, "run_net", only_refuses)
@@ -88,7 +88,7 @@ STEP = [
     ("mask=MASK[:, :1]", ValueError, f"mask: expected [*B] = (2,), got (2, 1). {OF_X}"),
     ("mask=LENGTHS", TypeError, "mask: expected [*B] of bool, got int32. Type mask.astype(bool)."),
     ("net=LSTM", TypeError, "net: expected a Cell or a Layer, got the class LSTM. Type LSTM(...)."),
-    ("net=Duck()", TypeError, f"net: expected a Cell with feature_axes, got Duck. {DERIVE}"),
+    ("net=Duck()", TypeError, f"net: expected a Cell or a Layer, got Duck. {DERIVE}"),
     ("params=P_STACK", ValueError, f"params: expected {OWN_PARAMS}, got ({OWN_PARAMS}, ()). {OF_X} {OF_INIT_3}"),
     ("key=0", TypeError, f"key: expected a PRNG key, got int. {TYPE_KEY}"),
     ("t=0.5", TypeError, "t: expected an int or a scalar array, got float."),
@@ -133,15 +133,15 @@ LEADS, CARRIED = "expected arrays [*B, ...] with *B = (2,)", "update's state: ex
 WIDTH = "expected [*B, ..., K] with *B = (2,) and K = output_size ="
 OWN: list[tuple[str, Any, type[Exception], str]] = [
     ("initial_state", lambda self, p, b=(): jnp.zeros(H), ValueError, f"initial_state: {LEADS}, got (4,)."),
-    ("project", lambda self, p, x, n=None: jnp.sum(x), ValueError, f"project: {LEADS}, got ()."),
-    ("recur", lambda self, p, s, n=None: s[..., :1], ValueError, f"recur: expected (2, 4), got (2, 1). {ADDED}"),
-    ("recur", lambda self, p, s, n=None: (s,), ValueError, f"recur: expected (2, 4), got ((2, 4),). {ADDED}"),
-    ("update", lambda self, p, s, z, n=None: z, ValueError, "update: expected a tuple (state, y), got (2, 4)."),
-    ("update", lambda self, p, s, z, n=None: None, ValueError, "update: expected a tuple (state, y), got None."),
-    ("update", lambda self, p, s, z, n=None: (z[:1], z), ValueError, f"{CARRIED} (2, 4), got (1, 4). {NEXT}"),
-    ("update", lambda self, p, s, z, n=None: ((z,), z), ValueError, f"{CARRIED} (2, 4), got ((2, 4),). {NEXT}"),
-    ("update", lambda self, p, s, z, n=None: (z > 0, z), TypeError, f"{CARRIED} float32, got bool. {NEXT}"),
-    ("update", lambda self, p, s, z, n=None: (z, z[..., 1:]), ValueError, f"update's y: {WIDTH} 4, got (2, 3)."),
+    ("project", lambda self, p, x: jnp.sum(x), ValueError, f"project: {LEADS}, got ()."),
+    ("recur", lambda self, p, s: s[..., :1], ValueError, f"recur: expected (2, 4), got (2, 1). {ADDED}"),
+    ("recur", lambda self, p, s: (s,), ValueError, f"recur: expected (2, 4), got ((2, 4),). {ADDED}"),
+    ("update", lambda self, p, s, z: z, ValueError, "update: expected a tuple (state, y), got (2, 4)."),
+    ("update", lambda self, p, s, z: None, ValueError, "update: expected a tuple (state, y), got None."),
+    ("update", lambda self, p, s, z: (z[:1], z), ValueError, f"{CARRIED} (2, 4), got (1, 4). {NEXT}"),
+    ("update", lambda self, p, s, z: ((z,), z), ValueError, f"{CARRIED} (2, 4), got ((2, 4),). {NEXT}"),
+    ("update", lambda self, p, s, z: (z > 0, z), TypeError, f"{CARRIED} float32, got bool. {NEXT}"),
+    ("update", lambda self, p, s, z: (z, z[..., 1:]), ValueError, f"update's y: {WIDTH} 4, got (2, 3)."),
     ("output_size", lambda self, D: 5, ValueError, f"update's y: {WIDTH} 5, got (2, 4)."),
     ("noise", lambda s, k, p, b, t: t, TypeError, "noise: expected a jlstm.types.Noise or None, got an array int32[]."),
 ]
@@ -149,7 +149,7 @@ OWN: list[tuple[str, Any, type[Exception], str]] = [
 
 @pytest.mark.parametrize("method, function, kind, message", OWN, ids=[row[3] for row in OWN])
 def test_own_cells(method: str, function: Any, kind: type[Exception], message: str) -> None:
-    mine = jax.tree_util.register_static(type("Mine", (Own,), {method: function}))()
+    mine = jlstm.record(type("Mine", (Own,), {method: function}))()
     given = dict(net=jlstm.Stack((mine,)), params=(mine.init(KEY, D),), inputs=X, key=KEY)
     for more in ({}, dict(resets=bad_calls.MASK, reverse=True)):
         assert [raised(kind, way) for way in ways(jlstm.unroll, given | more)] == [f"unroll: Mine.{message}"] * 3

@@ -65,8 +65,7 @@ class Halves:
         return jnp.full(shape, self.scale, dtype)
 
 
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
+@jlstm.record
 class Scaled(jlstm.Cell):
     """A cell of the user's own, with parameters, an initialiser and fields of every kind."""
 
@@ -83,20 +82,20 @@ class Scaled(jlstm.Cell):
     def initial_state(self, params: Any, batch_shape: tuple[int, ...] = ()) -> jax.Array:
         return jnp.zeros((*batch_shape, self.size))
 
-    def project(self, params: Any, x: Any, noise: Any = None) -> Any:
+    def project(self, params: Any, x: Any) -> Any:
         return x @ params.w
 
-    def recur(self, params: Any, state: Any, noise: Any = None) -> Any:
+    def recur(self, params: Any, state: Any) -> Any:
         return state
 
-    def update(self, params: Any, state: Any, z: Any, noise: Any = None) -> tuple[Any, Any]:
+    def update(self, params: Any, state: Any, z: Any) -> tuple[Any, Any]:
         return z, z
 
 
 def random_params(net: Any, input_size: int | None) -> Any:
     """NumPy parameters of `net`; float64 ones, too, where x64 is off."""
     rng = np.random.default_rng(0)
-    wide = getattr(net, "param_dtype", None) == np.float64
+    wide = getattr(net, "param_dtype", None) == "float64"
     narrow = dataclasses.replace(net, param_dtype="float32") if wide else net
     shapes = jax.eval_shape(lambda key: narrow.init(key, input_size), jax.random.key(0))
     return jax.tree.map(lambda a: rng.normal(size=a.shape).astype(np.float64 if wide else a.dtype), shapes)
@@ -216,7 +215,7 @@ def test_classes_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_a_class_of_ones_own_may_have_a_name_of_jlstms(tmp_path: Path) -> None:
-    mine = jax.tree_util.register_static(dataclasses.make_dataclass("LSTM", [], bases=(Scaled,), frozen=True))
+    mine: Any = jlstm.record(type("LSTM", (Scaled,), {}))
     path = tmp_path / "m"
     jlstm.save(path, mine(3), ())
     one_line_error(lambda: jlstm.load(path), "got Halves, LSTM. Type load(path, types=(Halves, LSTM))")
@@ -227,8 +226,7 @@ def test_a_class_of_ones_own_may_have_a_name_of_jlstms(tmp_path: Path) -> None:
 # ---- what cannot be saved
 
 
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
+@jlstm.record
 class Doubling(Scaled):
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", 2 * self.size)

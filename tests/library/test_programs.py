@@ -58,12 +58,12 @@ def test_what_the_gradient_keeps():
     assert forward == [(T, B, H)] * 8 and backward == [(T, B, 4, H)], (forward, backward)
 
 
-@jax.tree_util.register_static
+@jlstm.record
 class Doubled(jlstm.LSTM):
     """What an LSTM says of its two products does not hold for it."""
 
-    def project(self, params, x, noise=None):
-        return super().project(params, 2 * x, noise)
+    def project(self, params, x):
+        return super().project(params, 2 * x)
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_second_call_does_not_trace():
 
     @sketches.sketch
     class Counting(sketches.Noisy):
-        def update(self, params, h, z, noise=None):
+        def update(self, params, h, z, noise):
             traced.append(1)
             return super().update(params, h, z, noise)
 

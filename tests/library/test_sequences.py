@@ -10,7 +10,6 @@ import pytest
 from small import equal
 
 import jlstm
-from jlstm.cells import lstm
 
 B, T = 4, 7
 
@@ -145,9 +144,9 @@ def test_trace_shows_what_unroll_did(x64):
     (end, y), (seen_end, seen), time_major, of_net, of_layers = run(params, p_net, x, state, masks)
     equal((seen_end, seen.outputs), (end, y))
     equal(time_major, (end, swap(seen)))
-    z = jax.tree.map(jnp.add, lstm.project(params, jnp.asarray(x)), lstm.recur(params, seen.states))
+    z = jax.tree.map(jnp.add, cell.project(params, jnp.asarray(x)), cell.recur(params, seen.states))
     equal(jax.tree.map(lambda a: a[valid], seen.z), jax.tree.map(lambda a: a[valid], z))
-    after, y_then = lstm.update(params, seen.states, seen.z)
+    after, y_then = cell.update(params, seen.states, seen.z)
     equal(np.where(valid[..., None], y_then, 0), y)
     for start, now, new in zip(state, seen.states, after, strict=True):
         kept = np.where(valid[..., None], new, now)  # every step begins where the one before ended, or anew

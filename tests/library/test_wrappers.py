@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -17,7 +18,7 @@ from grouped import Grouped, Read, ReadState, problem
 from small import equal
 
 import jlstm
-from jlstm import LSTM, ClipState, DropConnect, VariationalDropout, Zoneout
+from jlstm import LSTM, DropConnect, VariationalDropout, Zoneout
 
 D, H, T = 3, 4, 7
 KEY = jax.random.key(3)
@@ -53,23 +54,15 @@ def test_zoneout_of_another_output():
         Zoneout(Read(), 0.1, 0.1)
 
 
-def plain_numbers(state: Any) -> list[Any]:
-    """The state without its scale."""
-    if isinstance(state, dict):
-        return [state["h"], *(state[name] * jnp.exp(state["m"]) for name in "cn")]
-    return jax.tree.leaves(state)
-
-
-@pytest.mark.parametrize("cell", [LSTM(H), Grouped()], ids=["LSTM", "Grouped"])
-def test_zoneout_without_a_key_is_the_mean_over_keys(cell):
-    net = Zoneout(cell, 0.3, 0.5)
+@pytest.mark.parametrize("net", [Zoneout(LSTM(H), 0.3, 0.5), Zoneout(Grouped(), 0.3)], ids=["LSTM", "Grouped"])
+def test_zoneout_without_a_key_is_the_mean_over_keys(net):
     params, x = problem(net)
     state = jax.tree.map(jnp.asarray, cases.random_state(np.random.default_rng(1), net, params, (2,)))
 
     @jax.jit
     def step(key):
         after, y = jlstm.step(net, params, state, x[:, 0], key=key)
-        return [*plain_numbers(after), y]
+        return [*jax.tree.leaves(after), y]
 
     drawn = jax.jit(jax.vmap(step))(jax.random.split(KEY, 5000))
     for mean, samples in zip(step(None), drawn, strict=True):
@@ -177,7 +170,7 @@ def test_clipped_gates_are_onnxruntimes(limit):
     run = onnx_models.session(onnx_models.node(arrays, state=True, clip=limit))
     got = run(X=x, initial_h=h[None], initial_c=3 * c[None])
     cell, params = jlstm.convert.from_onnx(onnx_models.node(arrays, clip=limit))
-    assert cell == ClipState(LSTM(onnx_models.H), limit, "gates")
+    assert cell == jlstm.ClipGates(LSTM(onnx_models.H), limit)
     options = dict(state=jlstm.LSTMState(h, 3 * c), time_major=True, return_sequences=True)
     end, y = jlstm.unroll(cell, params, x, **options)
     equal(y, got["Y"][:, 0], 1e-5)
@@ -186,17 +179,39 @@ def test_clipped_gates_are_onnxruntimes(limit):
     assert np.max(np.abs(plain - y)) > 0.1
 
 
+FAMILY = [
+    LSTM(H),
+    jlstm.PeepholeLSTM(H),
+    jlstm.CoupledLSTM(H),
+    jlstm.ProjectedLSTM(H, 2),
+    jlstm.LayerNormLSTM(H),
+    jlstm.OriginalLSTM(H, block_size=2),
+]
+
+
+@pytest.mark.parametrize("cell", FAMILY, ids=lambda cell: type(cell).__name__)
+def test_h_is_made_of_the_clipped_cell(cell):
+    """The cell without a clip, whose gates hold the clipped c, gives the same state and output."""
+    limit, rng = 0.3, np.random.default_rng(1)
+    params = cases.random_params(rng, cell, "float32")
+    state = jax.tree.map(jnp.asarray, cases.random_state(rng, cell, params, (50,)))
+    z = cases.random_tree(rng, jax.eval_shape(cell.project, params, jax.ShapeDtypeStruct((50, 3), "float32")))
+    got = dataclasses.replace(cell, cell_clip=limit).update(params, state, z)
+    c = cell.update(params, state, z)[0].c
+    assert np.any(np.abs(c) > limit) and np.any(np.abs(c) < limit)
+    hold = {"i": jnp.full_like(z.i, -1e4)} | ({"f": jnp.full_like(z.i, 1e4)} if "f" in z._fields else {})
+    equal(got, cell.update(params, state._replace(c=jnp.clip(c, -limit, limit)), z._replace(**hold)), 1e-6)
+
+
 def test_a_clipped_memory():
-    """c is never beyond the limit, h is made of it; a limit that nothing reaches changes nothing, in gradients too."""
+    """c is never beyond the limit; a limit that nothing reaches changes nothing, in gradients too."""
     params, x = problem(LSTM(H))
-    for cell in (DropConnect(LSTM(H), 0.5), Zoneout(LSTM(H), 0.2, 0.2)):
-        _, seen = jlstm.trace(ClipState(cell, 0.1), params, 3 * x, key=KEY)
+    for cell in (DropConnect(LSTM(H, cell_clip=0.1), 0.5), Zoneout(LSTM(H, cell_clip=0.1), 0.2, 0.2)):
+        _, seen = jlstm.trace(cell, params, 3 * x, key=KEY)
         assert np.max(np.abs(seen.states.c)) == np.float32(0.1)
-        beyond = np.max(np.abs(seen.outputs)) > np.tanh(0.1)
-        assert beyond == isinstance(cell, Zoneout)  # its h is as it was made
-    for what, gates in (("state", "ifg"), ("gates", "ifgo")):
-        nets = ClipState(LSTM(H), 1e3, what), ClipState(LSTM(H), 1e-3, what), LSTM(H)
-        wide, tight, plain = gradients(nets, params, x)
+    clips = {"ifg": lambda limit: LSTM(H, cell_clip=limit), "ifgo": lambda limit: jlstm.ClipGates(LSTM(H), limit)}
+    for gates, clip in clips.items():
+        wide, tight, plain = gradients((clip(1e3), clip(1e-3), LSTM(H)), params, x)
         equal(wide, plain, 1e-6)
         assert all(not np.any(tight.w_hh[:, jlstm.GATES.index(gate)]) for gate in gates)
 

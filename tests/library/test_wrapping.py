@@ -11,20 +11,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from compiled import dots_in_loops
-from grouped import Grouped, GroupedParams, Read, problem, static
+from grouped import Grouped, GroupedParams, problem
 from small import bitwise, equal
 
 import jlstm
-from jlstm import LSTM, ClipState, DropConnect, VariationalDropout, Zoneout
-from jlstm.cells.wrapper import Wrapper, parts
-from jlstm.unroll import _call
+from jlstm import LSTM, ClipGates, DropConnect, VariationalDropout, Zoneout
+from jlstm.api import _call
+from jlstm.cells.wrapper import Wrapper
 
 D, H, T = 3, 4, 7
 KEY = jax.random.key(3)
 
 
 def everything(cell: Any) -> Any:
-    return Zoneout(DropConnect(VariationalDropout(ClipState(cell, 1.0, "gates"), 0.2, 0.3), 0.4), 0.2, 0.3)
+    """Every wrapper. Without a key a group of several fields has no mean, so its rate is 0."""
+    c_rate = 0.3 if all(len(group) == 1 for group in cell.state_groups) else 0.0
+    return Zoneout(DropConnect(VariationalDropout(ClipGates(cell, 1.0), 0.2, 0.3), 0.4), 0.2, c_rate)
 
 
 def test_one_key_is_one_noise():
@@ -66,7 +68,7 @@ def test_every_level_draws_its_own():
     noise, drawn = draw(KEY), []
     bitwise(draw(jax.random.PRNGKey(3)), noise)
     while isinstance(net, Wrapper):
-        (own, noise), net = parts(noise), net.cell
+        own, (noise, *_), net = net.own(noise), net.inner(noise) or (None,), net.cell
         drawn.append(jax.tree.leaves(own))
     for outer, inner in zip(drawn[::2], drawn[1::2], strict=True):
         for a, b in zip(outer, inner, strict=True):
@@ -108,7 +110,7 @@ def test_no_weight_gradient_in_the_loop(request):
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_dtypes_are_the_cells(dtype):
-    net = everything(ClipState(LSTM(H, compute_dtype=dtype), 0.5))
+    net = everything(LSTM(H, compute_dtype=dtype, cell_clip=0.5))
     params, x = problem(net)
     for key in (None, KEY):
         end, y = jax.eval_shape(lambda key=key: jlstm.unroll(net, params, x, key=key))
@@ -142,43 +144,15 @@ def test_a_record_of_records(tmp_path):
 # ---- what can be wrapped
 
 
-class Bare:
-    """A cell that derives from nothing, and has neither `noise` nor `blend`."""
-
-    feature_axes = 1
-    recurrent_params = ("w_hh",)
-    state_groups = (("h",), ("c",))
-
-    def __getattr__(self, name):
-        if name in ("init", "output_size", "initial_state", "project", "recur", "update"):
-            return getattr(LSTM(H), name)
-        raise AttributeError(name)
-
-
-BARE = jax.tree_util.register_static(Bare)()
-
-
-def test_a_cell_that_derives_from_nothing():
-    params, x = problem(LSTM(H))
-    for key in (None, KEY):
-        want = jlstm.unroll(Zoneout(LSTM(H), 0.3, 0.4), params, x, key=key)
-        equal(jlstm.unroll(Zoneout(BARE, 0.3, 0.4), params, x, key=key), want, 1e-6)
-
-
-@static
+@jlstm.record
 class Misnamed(Grouped):
     state_groups: ClassVar = (("h",), ("c", "k"))
     recurrent_params: ClassVar = ("u", "q")
 
 
-@static
+@jlstm.record
 class NoH(Grouped):
     state_groups: ClassVar = (("c", "n", "m"),)
-
-
-@static
-class Unmixed(Grouped):
-    blend: ClassVar = jlstm.Cell.blend
 
 
 @pytest.mark.parametrize(
@@ -207,15 +181,11 @@ class Unmixed(Grouped):
             ValueError,
             "h_rate: expected 0, since NoH has no h in its state_groups, got 0.1.",
         ),
-        (lambda: ClipState(Grouped(), 1), ValueError, "with memory beside h, each field by itself, got Grouped, whose"),
-        (lambda: ClipState(Read(), 1), ValueError, "got Read, whose state_groups are (('h',),)."),
-        (lambda: ClipState(LSTM(H), 0), ValueError, "limit: expected a number above 0, got 0.0."),
-        (lambda: ClipState(LSTM(H), 1, "gate"), ValueError, "what: expected one of 'state', 'gates', got 'gate'."),
+        (lambda: ClipGates(LSTM(H), 0), ValueError, "limit: expected a number above 0, got 0.0."),
         (lambda: Zoneout(LSTM, 0.1), TypeError, "expected a Cell or a Layer, got the class LSTM. Type LSTM(...)."),
         (lambda: Zoneout(jlstm.Dense(2), 0.1), TypeError, "expected a Cell, got Dense."),
         (lambda: Zoneout(LSTM(H), 1.0), ValueError, "h_rate: expected a rate in [0, 1), got 1.0."),
         (lambda: Zoneout(LSTM(H), 0.1, "0.5"), TypeError, "c_rate: expected a number, got '0.5'."),
-        (lambda: Zoneout(Unmixed(), 0, 0.1), ValueError, "own blend, which says how ('c', 'n', 'm') mix, got Unmixed"),
         (
             lambda: Zoneout(Misnamed(), 0.1, 0.1).initial_state(problem(Grouped())[0]),
             ValueError,
@@ -235,28 +205,17 @@ def test_wrong_wrappers(wrap, kind, message):
         message in str(error.value)
         and "\n" not in str(error.value)
         and str(error.value).startswith(
-            ("Zoneout: ", "DropConnect: ", "VariationalDropout: ", "ClipState: ", "Zoneout.in")
+            ("Zoneout: ", "DropConnect: ", "VariationalDropout: ", "ClipGates: ", "Zoneout.in")
         )
     )
 
 
-@pytest.mark.parametrize("empty", [False, True], ids=["", "old is empty"])
-def test_the_mean_of_an_slstm_is_one_of_numbers_with_their_scale(empty):
-    """c and n stand for e^m c and e^m n: of those it is the mean; and Zoneout takes it."""
-    rng = np.random.default_rng(0)
-    h, c, n, m = rng.normal(size=(4, 2, 2, H))
-    old, new = (jlstm.SLSTMState(*state) for state in zip(h, c, n + 3, m, strict=True))
-    if empty:
-        old = old._replace(c=0 * old.c, n=0 * old.n, m=0 * old.m)
-    got = jlstm.SLSTM(H).blend(old, new, 0.3)
-    for name in ("c", "n"):
-        a, b = (getattr(state, name) * np.exp(state.m) for state in (old, new))
-        np.testing.assert_allclose(getattr(got, name) * np.exp(got.m), 0.3 * a + 0.7 * b, rtol=1e-4)
-    net = Zoneout(jlstm.SLSTM(H), 0.0, 0.3)
+@pytest.mark.parametrize("cell", [Grouped(), jlstm.SLSTM(H), jlstm.MinLSTM(H)], ids=lambda cell: type(cell).__name__)
+def test_fields_of_one_group_have_no_mean(cell):
+    """Zoneout of c, n and m keeps them together; a call without a key is an error, also inside other wrappers."""
+    net = DropConnect(Zoneout(cell, 0.0, 0.3), 0.1) if cell.recurrent_params else Zoneout(cell, 0.3)
     params, x = problem(net)
-    cell, state = net.cell, net.initial_state(params, (2,))
-    for t in range(2):
-        state = cell.blend(state, jlstm.step(cell, params, state, x[:, t])[0], 0.3)._replace(
-            h=jlstm.step(cell, params, state, x[:, t])[0].h
-        )
-    equal(jlstm.unroll(net, params, x[:, :2])[0], state, 1e-6)
+    jlstm.unroll(net, params, x, key=KEY)
+    name = type(cell).__name__
+    with pytest.raises(ValueError, match=rf"^Zoneout: key: expected one, since .* of {name} have no mean, got None\."):
+        jlstm.unroll(net, params, x)

@@ -29,8 +29,7 @@ X, IDS, MASK, LENGTHS = (
 )
 
 
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
+@jlstm.record
 class Own(jlstm.Cell):
     """A user's cell, without a fault; `size` may be what no field should be."""
 
@@ -45,34 +44,29 @@ class Own(jlstm.Cell):
     def initial_state(self, params, batch_shape=()):
         return jnp.zeros((*batch_shape, H))
 
-    def project(self, params, x, noise=None):
+    def project(self, params, x):
         return x @ params["w"]
 
-    def recur(self, params, state, noise=None):
+    def recur(self, params, state):
         return state @ params["u"]
 
-    def update(self, params, state, z, noise=None):
+    def update(self, params, state, z):
         return jnp.tanh(z), jnp.tanh(z)
 
 
-class Unregistered(Own):
-    pass
-
-
-@jax.tree_util.register_static
-class Duck:
-    """Quacks like a cell."""
+@dataclasses.dataclass(frozen=True)
+class Unregistered(jlstm.Cell):
+    """A cell that is no record."""
 
     init, output_size, initial_state = Own.init, Own.output_size, Own.initial_state
     project, recur, update = Own.project, Own.recur, Own.update
 
 
-@jax.tree_util.register_static
-class HalfALayer:
-    feature_axes = 1
+class Duck:
+    """Quacks like a cell, and derives from none."""
 
-    def init(self, key, input_size=None): ...
-    def unroll(self, params, inputs, state, run): ...
+    init, output_size, initial_state = Own.init, Own.output_size, Own.initial_state
+    project, recur, update = Own.project, Own.recur, Own.update
 
 
 FLOAT = "a floating dtype of at least 16 bits"
@@ -81,7 +75,7 @@ OF_INIT_3 = "Its parameters come from net.init(key, 3)."
 OF_INIT = f"{INPUTS} {OF_INIT_3}"
 OWN_PARAMS = "LSTMParams(w_ih=(3, 4, 4), w_hh=(4, 4, 4), b=(4, 4), h0=None, c0=None)"
 OWN_STATE = "LSTMState(h=(2, 4), c=(2, 4))"
-DERIVE = "Derive it from jlstm.Cell, and give it the rest."
+DERIVE = "A net derives from jlstm.Cell or jlstm.Layer."
 TYPE_KEY = "Type jax.random.key(0)."
 
 # Behind "unroll: ", or all of it behind "="; `trace` says the same of the arguments that it has.
@@ -188,22 +182,16 @@ UNROLL = [
     ("params=CELL.init", TypeError, "params: expected arrays, got method."),
     # net
     ("net=LSTM", TypeError, "net: expected a Cell or a Layer, got the class LSTM. Type LSTM(...)."),
-    ("net=None", TypeError, "net: expected a Cell or a Layer, got NoneType."),
-    ("net=[CELL, CELL]", TypeError, "net: expected a Cell or a Layer, got list."),
-    ("net=PARAMS, params=CELL", TypeError, "net: expected a Cell or a Layer, got LSTMParams."),
-    ("net=jlstm.cells.lstm", TypeError, f"net: expected a Cell with feature_axes, output_size, got module. {DERIVE}"),
-    ("net=Duck()", TypeError, f"net: expected a Cell with feature_axes, got Duck. {DERIVE}"),
-    (
-        "net=HalfALayer()",
-        TypeError,
-        "net: expected a Layer with output_size, initial_state, recurrent, got HalfALayer. "
-        "Derive it from jlstm.Layer, and give it the rest.",
-    ),
+    ("net=None", TypeError, f"net: expected a Cell or a Layer, got NoneType. {DERIVE}"),
+    ("net=[CELL, CELL]", TypeError, f"net: expected a Cell or a Layer, got list. {DERIVE}"),
+    ("net=PARAMS, params=CELL", TypeError, f"net: expected a Cell or a Layer, got LSTMParams. {DERIVE}"),
+    ("net=jlstm.cells.lstm", TypeError, f"net: expected a Cell or a Layer, got module. {DERIVE}"),
+    ("net=Duck()", TypeError, f"net: expected a Cell or a Layer, got Duck. {DERIVE}"),
     (
         "net=Unregistered()",
         TypeError,
-        "net: expected a static record, got Unregistered, which is not registered. "
-        "Type @jax.tree_util.register_static above class Unregistered.",
+        "net: expected a static record, got Unregistered, which is no record. "
+        "Type @jlstm.record above class Unregistered.",
     ),
     (
         "net=Own([4])",

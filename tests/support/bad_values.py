@@ -7,7 +7,7 @@ from typing import Any
 
 from bad_calls import DERIVE, FLOAT, TYPE_KEY
 
-from jlstm.cells.gates import ACTIVATIONS
+from jlstm.cells import ACTIVATIONS
 
 NUMBER, NET, GIVEN = "expected a number", "expected a Cell or a Layer", "Parameters come from net.init."
 ACTIVATION = "expected one of " + ", ".join(map(repr, ACTIVATIONS))
@@ -70,11 +70,11 @@ VALUES = [
     ("CELL.init(KEY, 0)", ValueError, "LSTM.init: input_size: expected a positive int, got 0."),
     ("CELL.init(KEY, X.shape)", TypeError, "LSTM.init: input_size: expected a positive int, got (2, 7, 3)."),
     ("CELL.init(3, KEY)", TypeError, "LSTM.init: input_size: expected a positive int, got an array key<fry>[]."),
-    ("CELL.init(0, 3)", TypeError, f"init: key: expected a PRNG key, got int. {TYPE_KEY}"),
+    ("CELL.init(0, 3)", TypeError, f"LSTM.init: key: expected a PRNG key, got int. {TYPE_KEY}"),
     (
         "CELL.init(jax.random.split(KEY), 3)",
         ValueError,
-        f"init: key: expected one PRNG key, got an array key<fry>[2]. {TYPE_KEY}",
+        f"LSTM.init: key: expected one PRNG key, got an array key<fry>[2]. {TYPE_KEY}",
     ),
     ("Dense(2).init(0, 3)", TypeError, f"Dense.init: key: expected a PRNG key, got int. {TYPE_KEY}"),
     ("Embed(2, 3).init(None)", TypeError, f"Embed.init: key: expected a PRNG key, got NoneType. {TYPE_KEY}"),
@@ -85,12 +85,12 @@ VALUES = [
     (
         "LSTM(H, w_hh_init=lambda k, s, d: jnp.zeros(s[:2], d)).init(KEY, 3)",
         ValueError,
-        f"init: w_hh_init: expected float32[4, 4, 4], got an array float32[4, 4]. {CALLED}",
+        f"LSTM.init: w_hh_init: expected float32[4, 4, 4], got an array float32[4, 4]. {CALLED}",
     ),
     (
         "LSTM(H, w_hh_init=lambda k, s, d: jnp.zeros(s, 'bfloat16')).init(KEY, 3)",
         TypeError,
-        f"init: w_hh_init: expected float32[4, 4, 4], got an array bfloat16[4, 4, 4]. {CALLED}",
+        f"LSTM.init: w_hh_init: expected float32[4, 4, 4], got an array bfloat16[4, 4, 4]. {CALLED}",
     ),
     (
         f"Dense(2, w_init={FACTORY}).init(KEY, 3)",
@@ -112,28 +112,29 @@ VALUES = [
     ("initializers.Normal(-1)", ValueError, "Normal: stddev: expected a finite number >= 0.0, got -1."),
     ("initializers.Uniform(None)", TypeError, f"Uniform: limit: {NUMBER}, got None."),
     # initial_state
-    ("CELL.initial_state(PARAMS, 32)", TypeError, f"initial_state: {BATCH_SHAPE}, got 32."),
-    ("STACK.initial_state(P_STACK, 32)", TypeError, f"initial_state: {BATCH_SHAPE}, got 32."),
+    ("CELL.initial_state(PARAMS, 32)", TypeError, f"LSTM.initial_state: {BATCH_SHAPE}, got 32."),
+    ("STACK.initial_state(P_STACK, 32)", TypeError, f"LSTM.initial_state: {BATCH_SHAPE}, got 32."),
     ("Dense(2).initial_state((), 32)", TypeError, f"Dense.initial_state: {BATCH_SHAPE}, got 32."),
     (
         "CELL.initial_state(PARAMS, (2.0,))",
         TypeError,
-        "initial_state: batch_shape: expected an int of at least 0, got 2.0.",
+        "LSTM.initial_state: batch_shape: expected an int of at least 0, got 2.0.",
     ),
     (
         "CELL.initial_state(PARAMS, (-1,))",
         ValueError,
-        "initial_state: batch_shape: expected an int of at least 0, got -1.",
+        "LSTM.initial_state: batch_shape: expected an int of at least 0, got -1.",
     ),
     (
         "CELL.initial_state((2,), PARAMS)",
         TypeError,
-        f"LSTM.initial_state: params: expected LSTMParams, got tuple. {GIVEN}",
+        f"LSTM.initial_state: params: expected those of LSTM, got tuple. {GIVEN}",
     ),
     (
         "LSTM(5).initial_state(PARAMS)",
         ValueError,
-        "LSTM.initial_state: params.w_hh: expected (5, 4, 5), got (4, 4, 4).",
+        "LSTM.initial_state: params.w_ih: expected (3, 4, 5), got (3, 4, 4). "
+        "Its parameters come from net.init(key, 3).",
     ),
     (
         "BI.initial_state(PARAMS)",
@@ -150,8 +151,8 @@ VALUES = [
     ("Stack(())", ValueError, "Stack: layers: expected a tuple of cells and layers, at least one, got none."),
     ("Stack(None)", TypeError, "Stack: layers: expected a tuple of cells and layers, got None."),
     ("Stack((CELL, LSTM))", TypeError, f"Stack: layers[1]: {NET}, got the class LSTM. Type LSTM(...)."),
-    ("Stack((CELL, jnp.tanh))", TypeError, f"Stack: layers[1]: {NET}, got PjitFunction."),
-    ("Stack((Duck(),))", TypeError, f"Stack: layers[0]: expected a Cell with feature_axes, got Duck. {DERIVE}"),
+    ("Stack((CELL, jnp.tanh))", TypeError, f"Stack: layers[1]: {NET}, got PjitFunction. {DERIVE}"),
+    ("Stack((Duck(),))", TypeError, f"Stack: layers[0]: {NET}, got Duck. {DERIVE}"),
     (
         "Stack((CELL, Embed(3, 4)))",
         ValueError,
@@ -163,9 +164,9 @@ VALUES = [
         ValueError,
         "Residual: layer: expected a net that takes floats [*B, T, D], got Embed(vocabulary=3",
     ),
-    ("Residual((CELL,))", TypeError, f"Residual: layer: {NET}, got tuple."),
+    ("Residual((CELL,))", TypeError, f"Residual: layer: {NET}, got tuple. {DERIVE}"),
     ("Bidirectional(LSTM)", TypeError, f"Bidirectional: forward: {NET}, got the class LSTM. Type LSTM(...)."),
-    ("Bidirectional(CELL, 'sum')", TypeError, f"Bidirectional: backward: {NET}, got str."),
+    ("Bidirectional(CELL, 'sum')", TypeError, f"Bidirectional: backward: {NET}, got str. {DERIVE}"),
     (
         "Bidirectional(CELL, Embed(3, 4))",
         ValueError,

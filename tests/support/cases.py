@@ -6,7 +6,6 @@ The cells below are ones that a user could write outside of the library; `refere
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -16,8 +15,7 @@ import numpy as np
 from grouped import Grouped
 
 import jlstm
-from jlstm.cells import lstm
-from jlstm.types import Noise
+from jlstm.cells import Noise, SLSTMState
 
 D, H, VOCABULARY = 3, 4, 5
 BACKENDS = ("scan", "hoisted")
@@ -34,8 +32,7 @@ def float64() -> Iterator[None]:
 # ---- cells
 
 
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
+@jlstm.record
 class Elman(jlstm.Cell):
     """h' = tanh(x W + h U + b), y = h' V (Elman 1990). Bare tuples and arrays; y is no part of the state."""
 
@@ -54,19 +51,18 @@ class Elman(jlstm.Cell):
     def initial_state(self, params, batch_shape=()):
         return jnp.zeros((*batch_shape, self.hidden_size), jnp.result_type(*params))
 
-    def project(self, params, x, noise=None):
+    def project(self, params, x):
         return x @ params[0] + jnp.expand_dims(params[2], range(x.ndim - 1))
 
-    def recur(self, params, state, noise=None):
+    def recur(self, params, state):
         return state @ params[1]
 
-    def update(self, params, state, z, noise=None):
+    def update(self, params, state, z):
         h = jnp.tanh(z)
         return h, h @ params[3]
 
 
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
+@jlstm.record
 class Noisy(jlstm.LSTM):
     """An LSTM with both kinds of noise: h is dropped on its way into the gates, by one mask a sequence (Gal &
     Ghahramani 2016), and units keep their old state, drawn at every step (Krueger et al. 2017)."""
@@ -79,15 +75,18 @@ class Noisy(jlstm.LSTM):
         kept = jax.random.bernoulli(sequence, 1 - self.rate, shape)
         return Noise(kept, jax.random.bernoulli(jax.random.fold_in(step, t), self.rate, shape))
 
-    def recur(self, params, state, noise=None):
-        if noise is None or noise.sequence is None:
-            return lstm.recur(params, state)
-        h = jnp.where(noise.sequence, state.h / (1 - self.rate), jnp.zeros_like(state.h))
-        return lstm.recur(params, state._replace(h=h))
+    def project(self, params, x, noise):
+        return super().project(params, x)
 
-    def update(self, params, state, z, noise=None):
-        new, y = lstm.update(params, state, z)
-        if noise is None or noise.step is None:
+    def recur(self, params, state, noise):
+        if noise.sequence is None:
+            return super().recur(params, state)
+        h = jnp.where(noise.sequence, state.h / (1 - self.rate), jnp.zeros_like(state.h))
+        return super().recur(params, state._replace(h=h))
+
+    def update(self, params, state, z, noise):
+        new, y = super().update(params, state, z)
+        if noise.step is None:
             return new, y
         new = jax.tree.map(lambda old, new: jnp.where(noise.step, old, new), state, new)
         return new, new.h
@@ -98,8 +97,7 @@ class CounterState(NamedTuple):
     n: Any
 
 
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
+@jlstm.record
 class Counter(jlstm.Cell):
     """h' = tanh(x W + h U) / (1 + n), n' = n + 1: an integer in the state."""
 
@@ -116,13 +114,13 @@ class Counter(jlstm.Cell):
         h = jnp.zeros((*batch_shape, self.hidden_size), params["w"].dtype)
         return CounterState(h, jnp.zeros(batch_shape, jnp.int32))
 
-    def project(self, params, x, noise=None):
+    def project(self, params, x):
         return x @ params["w"]
 
-    def recur(self, params, state, noise=None):
+    def recur(self, params, state):
         return state.h @ params["u"]
 
-    def update(self, params, state, z, noise=None):
+    def update(self, params, state, z):
         h = jnp.tanh(z) / (1 + jnp.expand_dims(state.n, -1))
         return CounterState(h, state.n + 1), h
 
@@ -157,9 +155,10 @@ CELLS: dict[str, Any] = {
     "slstm": jlstm.SLSTM(H, heads=2, learn_initial_state=True),
     "min-lstm": jlstm.MinLSTM(H, learn_initial_state=True),
     "original": jlstm.OriginalLSTM(H, block_size=2, learn_initial_state=True),
-    "zoneout-drop-connect": jlstm.Zoneout(jlstm.DropConnect(Grouped(), 0.3), 0.2, 0.4),
+    "zoneout": jlstm.Zoneout(jlstm.LSTM(H, learn_initial_state=True), 0.2, 0.4),
+    "zoneout-drop-connect": jlstm.Zoneout(jlstm.DropConnect(Grouped(), 0.3), 0.2),
     "variational": jlstm.VariationalDropout(jlstm.LSTM(H, learn_initial_state=True), 0.3, 0.4),
-    "clip": jlstm.ClipState(jlstm.ClipState(jlstm.LSTM(H, learn_initial_state=True), 0.7), 2.0, "gates"),
+    "clip": jlstm.ClipGates(jlstm.LSTM(H, learn_initial_state=True, cell_clip=0.7), 2.0),
 }
 VARIANTS: dict[str, Any] = {  # of these cells, for `--slow`
     "peephole-bare": jlstm.PeepholeLSTM(H, **BARE),
@@ -171,9 +170,9 @@ VARIANTS: dict[str, Any] = {  # of these cells, for `--slow`
     "slstm-bare": jlstm.SLSTM(H, forget_gate="exp", **BARE),
     "min-lstm-bare": jlstm.MinLSTM(H, use_bias=False, activation="sigmoid"),
     "original-bare": jlstm.OriginalLSTM(H, use_bias=False),
-    "variational-zoneout": jlstm.VariationalDropout(jlstm.Zoneout(Grouped(), 0.2, 0.4), 0.0, 0.4),
-    "clip-state": jlstm.ClipState(jlstm.LSTM(H), 0.7),
-    "clip-zoneout": jlstm.ClipState(jlstm.Zoneout(jlstm.DropConnect(jlstm.LSTM(H), 0.3), 0.2, 0.4), 0.7),
+    "variational-zoneout": jlstm.VariationalDropout(jlstm.Zoneout(Grouped(), 0.2), 0.0, 0.4),
+    "clip-cell": jlstm.LSTM(H, cell_clip=0.7),
+    "clip-zoneout": jlstm.Zoneout(jlstm.DropConnect(jlstm.LSTM(H, cell_clip=0.7), 0.3), 0.2, 0.4),
     "drop-connect": jlstm.DropConnect(jlstm.LSTM(H, learn_initial_state=True), 0.3),
     "bi-zoneout": jlstm.Bidirectional(jlstm.Zoneout(jlstm.LSTM(H, learn_initial_state=True), 0.3), Elman()),
 }
@@ -206,7 +205,7 @@ def seeded(net: Any, seed: int = 0, dtype: str = "float32") -> Any:
 def random_state(rng: np.random.Generator, net: Any, params: Any, batch: tuple[int, ...]) -> Any:
     state = random_tree(rng, jax.eval_shape(lambda p: net.initial_state(p, batch), params))
     # A weighted mean's sum of weights is 1 at least.
-    return state._replace(n=1 + np.abs(state.n)) if isinstance(state, jlstm.SLSTMState) else state
+    return state._replace(n=1 + np.abs(state.n)) if isinstance(state, SLSTMState) else state
 
 
 def random_inputs(rng: np.random.Generator, net: Any, shape: tuple[int, ...], dtype: Any = "float64") -> np.ndarray:

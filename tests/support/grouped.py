@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -14,10 +13,6 @@ import jlstm
 H, P = 4, 2
 
 
-def static(cls: type) -> Any:
-    return jax.tree_util.register_static(dataclasses.dataclass(frozen=True)(cls))
-
-
 class GroupedParams(NamedTuple):
     """w: `[D, 4, H]`.   u: `[P, 4, H]`.   p: `[H, P]`."""
 
@@ -26,7 +21,7 @@ class GroupedParams(NamedTuple):
     p: Any
 
 
-@static
+@jlstm.record
 class Grouped(jlstm.Cell):
     """Exponential gates of a memory (c, n) e^m, after Beck et al. 2024, with a projected output.
 
@@ -51,19 +46,13 @@ class Grouped(jlstm.Cell):
     def initial_state(self, params, batch_shape=()):
         return {name: jnp.zeros((*batch_shape, P if name == "h" else H), params.u.dtype) for name in "hcnm"}
 
-    def blend(self, old, new, rate):
-        m = jnp.logaddexp(old["m"], new["m"])
-        a, b = rate * jnp.exp(old["m"] - m), (1.0 - rate) * jnp.exp(new["m"] - m)
-        c, n = (a * old[name] + b * new[name] for name in "cn")
-        return {"h": rate * old["h"] + (1.0 - rate) * new["h"], "c": c, "n": n, "m": m}
-
-    def project(self, params, x, noise=None):
+    def project(self, params, x):
         return jnp.einsum("...d,dgh->...gh", x, params.w)
 
-    def recur(self, params, state, noise=None):
+    def recur(self, params, state):
         return jnp.einsum("...p,pgh->...gh", state["h"], params.u)
 
-    def update(self, params, state, z, noise=None):
+    def update(self, params, state, z):
         i, f, g, o = (jnp.squeeze(a, -2) for a in jnp.split(z, 4, -2))
         f = jax.nn.log_sigmoid(f) + state["m"]
         m = jnp.logaddexp(f, i)
@@ -77,7 +66,7 @@ class ReadState(NamedTuple):
     h: Any
 
 
-@static
+@jlstm.record
 class Read(jlstm.Cell):
     """h' = tanh(x W + h U), y = h' V: the output is no part of the state; no memory beside h."""
 
@@ -95,13 +84,13 @@ class Read(jlstm.Cell):
     def initial_state(self, params, batch_shape=()):
         return ReadState(jnp.zeros((*batch_shape, H), params["u"].dtype))
 
-    def project(self, params, x, noise=None):
+    def project(self, params, x):
         return x @ params["w"]
 
-    def recur(self, params, state, noise=None):
+    def recur(self, params, state):
         return state.h @ params["u"]
 
-    def update(self, params, state, z, noise=None):
+    def update(self, params, state, z):
         h = jnp.tanh(z)
         return ReadState(h), h @ params["v"]
 

@@ -35,24 +35,13 @@ def clipped_lstm(params: Any, state: Fields, x: Array, limit: float = np.inf, ga
     return {"h": o * np.tanh(c), "c": c}
 
 
-def zoneout(
-    old: Fields, new: Fields, rates: dict[str, float], masks: dict[str, Array] | None, scaled: tuple[str, ...] = ()
-) -> Fields:
-    """Krueger et al. 2017: a field's old value where its mask is True; without masks the mean, `rate` of the old.
-
-    scaled: fields that stand for themselves times e^m. Their means are those of what they stand for.
-    """
+def zoneout(old: Fields, new: Fields, rates: dict[str, float], masks: dict[str, Array] | None) -> Fields:
+    """Krueger et al. 2017: a field's old value where its mask is True; without masks the mean, `rate` of the old."""
     after = dict(new)
     for name, rate in rates.items():
         if masks is not None:
             mask = masks[name].reshape(masks[name].shape + (1,) * (old[name].ndim - masks[name].ndim))
             after[name] = np.where(mask, old[name], new[name])
-        elif name in scaled:
-            m = np.logaddexp(old["m"], new["m"])
-            mean = rate * old[name] * np.exp(old["m"]) + (1 - rate) * new[name] * np.exp(new["m"])
-            after[name] = mean * np.exp(-m)
-        elif name == "m" and scaled:
-            after[name] = np.logaddexp(old["m"], new["m"])
         else:
             after[name] = rate * old[name] + (1 - rate) * new[name]
     return after

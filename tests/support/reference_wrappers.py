@@ -35,20 +35,15 @@ def step(
                 mask = np.asarray(jax.random.bernoulli(key, 1 - net.input_rate, x.shape))
                 x = oracle.dropped(x, mask, net.input_rate)
             seen = rebuilt(seen, named(seen) | {"h": oracle.dropped(named(seen)["h"], kept, net.recurrent_rate)})
-        case jlstm.ClipState(cell=jlstm.ClipState(cell=jlstm.LSTM())):  # one of the gates around one of the memory
-            return clipped(params, seen, x, limit=net.cell.limit, gate_limit=net.limit)
-        case jlstm.ClipState(cell=jlstm.LSTM(), what="state"):
-            return clipped(params, seen, x, limit=net.limit)
+        case jlstm.ClipGates(cell=jlstm.LSTM(cell_clip=limit)):
+            return clipped(params, seen, x, limit=limit, gate_limit=net.limit)
     if isinstance(net.cell, Wrapper):
         new, _ = step(base, net.cell, params, state, x, inner, seen)
     else:
         new, _ = base(net.cell, params, seen, x, inner)
     after = named(new)
-    match net:
-        case jlstm.ClipState(what="state"):  # around a cell that does not say how it is read
-            after["c"] = np.clip(after["c"], -net.limit, net.limit)
-        case jlstm.Zoneout():
-            after = zoned(net, named(state), after, own)
+    if isinstance(net, jlstm.Zoneout):
+        after = zoned(net, named(state), after, own)
     return rebuilt(new, after), after["h"]
 
 
@@ -59,7 +54,7 @@ def zoned(net: Any, old: oracle.Fields, new: oracle.Fields, own: Any) -> oracle.
     if own is not None:
         masks = {name: np.asarray(m) for group, m in zip(kept, own.step, strict=True) for name in group}
     by_name = {name: rates[group] for group in kept for name in group}
-    return oracle.zoneout(old, new, by_name, masks, scaled=("c", "n") if "m" in old else ())
+    return oracle.zoneout(old, new, by_name, masks)
 
 
 def clipped(params: Any, state: Any, x: np.ndarray, **limits: float) -> tuple[Any, np.ndarray]:

@@ -1,7 +1,5 @@
 """Cells that strain the protocol: a matmul after the gates, one inside update, noise, no recurrence, space."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 
@@ -27,7 +25,7 @@ class Sketch(jlstm.Cell):
 
 
 def sketch(cls):
-    return jax.tree_util.register_static(dataclasses.dataclass(frozen=True)(cls))
+    return jlstm.record(cls)
 
 
 @sketch
@@ -46,13 +44,13 @@ class LSTMP(Sketch):
             "c": jnp.zeros((*batch_shape, 4), params["u"].dtype),
         }
 
-    def project(self, params, x, noise=None):
+    def project(self, params, x):
         return x @ params["w"]
 
-    def recur(self, params, state, noise=None):
+    def recur(self, params, state):
         return state["h"] @ params["u"]
 
-    def update(self, params, state, z, noise=None):
+    def update(self, params, state, z):
         i, f, g, o = jnp.split(z, 4, -1)
         c = jax.nn.sigmoid(f) * state["c"] + jax.nn.sigmoid(i) * jnp.tanh(g)
         h = (jax.nn.sigmoid(o) * jnp.tanh(c)) @ params["p"]
@@ -69,15 +67,15 @@ class OldGRU(Sketch):
     def initial_state(self, params, batch_shape=()):
         return jnp.zeros((*batch_shape, 4), params["u"].dtype)
 
-    def project(self, params, x, noise=None):
+    def project(self, params, x):
         z, r, n = jnp.split(x @ params["w"], 3, -1)
         return (z, r, n)
 
-    def recur(self, params, h, noise=None):
+    def recur(self, params, h):
         z, r = jnp.split(h @ params["u"], 2, -1)
         return (z, r, jnp.zeros_like(r))
 
-    def update(self, params, h, z, noise=None):
+    def update(self, params, h, z):
         z, r, n = z
         z = jax.nn.sigmoid(z)
         h = z * h + (1 - z) * jnp.tanh(n + (jax.nn.sigmoid(r) * h) @ params["v"])
@@ -98,17 +96,17 @@ class Noisy(Sketch):
         kept, held = (jax.random.bernoulli(k, 0.5, (*batch_shape, 4)) for k in (key, jax.random.fold_in(key, t)))
         return Noise(sequence=kept, step=held)
 
-    def project(self, params, x, noise=None):
+    def project(self, params, x, noise):
         return x @ params["w"]
 
-    def recur(self, params, h, noise=None):
-        if noise is not None and noise.sequence is not None:
+    def recur(self, params, h, noise):
+        if noise.sequence is not None:
             h = jnp.where(noise.sequence, h, jnp.zeros_like(h))
         return h @ params["u"]
 
-    def update(self, params, h, z, noise=None):
+    def update(self, params, h, z, noise):
         new = jnp.tanh(z)
-        if noise is not None and noise.step is not None:
+        if noise.step is not None:
             new = jnp.where(noise.step, h, new)
         return new, new
 
@@ -123,13 +121,13 @@ class MinLSTM(Sketch):
     def initial_state(self, params, batch_shape=()):
         return jnp.zeros((*batch_shape, 4), params["w"].dtype)
 
-    def project(self, params, x, noise=None):
+    def project(self, params, x):
         return x @ params["w"]
 
-    def recur(self, params, h, noise=None):
+    def recur(self, params, h):
         return None
 
-    def update(self, params, h, z, noise=None):
+    def update(self, params, h, z):
         f, i, g = jnp.split(z, 3, -1)
         f, i = jax.nn.sigmoid(f), jax.nn.sigmoid(i)
         h = (f * h + i * g) / (f + i)
@@ -153,12 +151,12 @@ class ConvRNN(Sketch):
         x = jnp.pad(x, pad)
         return sum(x[..., k : k + 5, :] @ w[k] for k in range(3))
 
-    def project(self, params, x, noise=None):
+    def project(self, params, x):
         return self._conv(x, params["w"])
 
-    def recur(self, params, h, noise=None):
+    def recur(self, params, h):
         return self._conv(h, params["u"])
 
-    def update(self, params, h, z, noise=None):
+    def update(self, params, h, z):
         h = jnp.tanh(z)
         return h, h

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jlstm import call_checks, checks
-from jlstm.engine import Options, Run, run_net
+from jlstm.engine import Run, run_net
 from jlstm.kernels import BACKENDS
-from jlstm.kernels.scan import select
+from jlstm.kernels.scan import Options, select
 from jlstm.types import Array, ArrayLike, Backend, Cell, Key, Layer, Params, State, Y
 
 
@@ -27,51 +27,40 @@ def sequence_mask(lengths: ArrayLike, T: int) -> Array:
     return t < jnp.expand_dims(lengths, -1)
 
 
-class _Given(NamedTuple):
-    """The traced part of a call beside params and inputs; None where not given."""
-
-    state: State
-    lengths: ArrayLike | None
-    mask: ArrayLike | None
-    resets: ArrayLike | None
-    key: Key | None
-    t: ArrayLike | int
-
-
 @jax.jit
-def _call(net: Any, params: Params, inputs: Array, given: _Given, options: Options) -> tuple[State, Any, Any]:
-    """All public calls: `(final_state, outputs, traces)`. One module-level jit: an equal call never traces again."""
-    call_checks.call(options.name, net, params, inputs, given, options.time_major)
-    one_step = options.name == "step"
-    axis = 0 if options.time_major or one_step else inputs.ndim - 1 - net.feature_axes
+def _call(net: Any, arrays: dict[str, Any], options: Options) -> tuple[State, Any, Any]:
+    """Every public call: `(final_state, outputs, traces)`. One module-level jit: an equal call never traces again."""
+    call_checks.call(net, arrays, options)
+    params, inputs, state = arrays["params"], arrays["inputs"], arrays["state"]
+    axis = 0 if options.time_major or options.one_step else inputs.ndim - 1 - net.feature_axes
 
     def time_first(a: Any) -> Any:
-        return a if a is None else a[None] if one_step else jnp.moveaxis(a, axis, 0)
+        return a if a is None else a[None] if options.one_step else jnp.moveaxis(a, axis, 0)
 
-    x, valid, reset = time_first(inputs), time_first(given.mask), time_first(given.resets)
+    x, valid, reset = map(time_first, (inputs, arrays["mask"], arrays["resets"]))
     T, batch_shape = x.shape[0], x.shape[1 : x.ndim - net.feature_axes]
-    if given.lengths is not None:
-        within = jnp.moveaxis(sequence_mask(given.lengths, T), -1, 0)
+    if arrays["lengths"] is not None:
+        within = jnp.moveaxis(sequence_mask(arrays["lengths"], T), -1, 0)
         valid = within if valid is None else valid & within
         reset = None if reset is None else reset & within
-    t = jnp.asarray(given.t) + jnp.arange(T)
-    run = Run(options, batch_shape, t, valid, reset, given.key, options.return_sequences, options.reverse)
-    # What padding holds must reach no product, or its NaN would come back as 0 * NaN in a gradient.
+    t = jnp.asarray(arrays["t"]) + jnp.arange(T)
+    run = Run(**vars(options), batch_shape=batch_shape, t=t, valid=valid, reset=reset, key=arrays["key"])
+    # The content of padding must reach no product, or its NaN would come back as 0 * NaN in a gradient.
     x = select(valid, x, jnp.zeros_like(x))
-    state = net.initial_state(params, batch_shape) if given.state is None else given.state
+    state = net.initial_state(params, batch_shape) if state is None else state
     state, outputs, traces = run_net(net, params, x, state, run)
     if options.return_sequences:
         outputs, traces = jax.tree.map(lambda a: jnp.moveaxis(a, 0, axis), (outputs, traces))
     return state, outputs, traces
 
 
-def _start(name: str, net: Any, backend: Backend | None, arrays: dict[str, Any], **options: Any) -> Any:
-    """Everything that can be told without tracing, then the jitted call."""
-    checks.hashable(name, "net", checks.net(name, net))
+def _start(net: Any, arrays: dict[str, Any], **options: Any) -> tuple[State, Any, Any]:
+    """Check everything that needs no tracing, then make the jitted call."""
+    name = options["name"]
+    checks.hashable(name, "net", checks.net(name, "net", net))
     call_checks.arrays(name, arrays)
-    options = call_checks.options(name, options, backend, tuple(BACKENDS), os.environ.get("JLSTM_BACKEND") or None)
-    params, inputs = arrays.pop("params"), arrays.pop("inputs")
-    return _call(net, params, inputs, _Given(**arrays), Options(name=name, **options))
+    default = os.environ.get("JLSTM_BACKEND") or None
+    return _call(net, arrays, Options(**call_checks.options(name, options, tuple(BACKENDS), default)))
 
 
 def unroll(
@@ -131,16 +120,16 @@ def unroll(
     """
     arrays = dict(params=params, inputs=inputs, state=state, lengths=lengths, mask=mask, resets=resets, key=key, t=t)
     final_state, outputs, _ = _start(
-        "unroll",
         net,
-        backend,
         arrays,
+        name="unroll",
         return_sequences=return_sequences,
         reverse=reverse,
         time_major=time_major,
         checkpoint_every=checkpoint_every,
         truncate_every=truncate_every,
         scan_unroll=scan_unroll,
+        backend=backend,
     )
     return final_state, outputs
 
@@ -174,7 +163,7 @@ def step(
     (2, 5)
     """
     arrays = dict(params=params, inputs=x, state=state, lengths=None, mask=mask, resets=reset, key=key, t=t)
-    state, y, _ = _start("step", net, backend, arrays)
+    state, y, _ = _start(net, arrays, name="step", one_step=True, backend=backend)
     return state, y
 
 
@@ -204,7 +193,6 @@ def trace(
     ((2, 7, 5), (2, 7, 5))
     """
     arrays = dict(params=params, inputs=inputs, state=state, lengths=lengths, mask=mask, resets=resets, key=key, t=t)
-    final_state, _, traces = _start(
-        "trace", net, "scan", arrays, return_sequences=True, reverse=reverse, time_major=time_major
-    )
+    options = dict(return_sequences=True, reverse=reverse, time_major=time_major, backend="scan")
+    final_state, _, traces = _start(net, arrays, name="trace", record=True, **options)
     return final_state, traces

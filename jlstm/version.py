@@ -1,0 +1,3 @@
+"""The version, which the package's metadata is made from."""
+
+__version__ = "0.1.0"
