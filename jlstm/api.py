@@ -87,20 +87,27 @@ def unroll(
     outputs is `[*B, H]`, the last valid step's in the order of processing; with `return_sequences=True` it is
     `[*B, T, H]`, in input order also with `reverse`. The dtypes are those of `LSTM.compute_dtype`.
 
+    For one cell it computes what this loop does, with the gradients of it:
+
+        for t in range(T):                                            # reversed(range(T)) with reverse
+            state = where(resets[t], initial_state, state)            # with reverse: after the step
+            new, y = update(params, state, project(params, x[t]) + recur(params, state))
+            state, outputs[t] = where(valid[t], new, state), where(valid[t], y, 0)      # valid: lengths and mask
+
     net: a `Cell` or a `Layer`; static.   params: what `net.init` returned.
     inputs: float `[*B, T, D]`, any number of batch axes; integers `[*B, T]` for a net that begins with `Embed`.
     state: of `net.initial_state(params, batch_shape)`'s structure, `[*B, ...]`; None is that. The returned state,
         handed back, continues the sequence (with `reverse`: chunks from the last to the first).
     lengths: integers `[*B]`; a length above T acts as T.   mask: bool `[*B, T]`, True = valid, any pattern.
-        At an invalid step the state is carried, the output is 0, and what the padding holds, NaN included, changes
+        At an invalid step the state is carried and the output is 0. The content of the padding, NaN included, changes
         nothing, in values and in gradients.
     resets: bool `[*B, T]`, True: a new episode begins at t, from `initial_state`. It acts also where `mask` hides t,
-        not at or beyond `lengths`. With `reverse` the state is reset once step t was taken, so that step t-1 does
-        not see the episode; the final state of a reversed scan with a reset at 0 is therefore the initial state.
+        not at or beyond `lengths`. With `reverse` the state is reset after step t, so that step t-1 does not see the
+        episode. The final state of a reversed scan with a reset at 0 is therefore the initial state.
     reverse: take the steps from the last to the first.
     time_major: inputs, mask, resets and outputs are `[T, *B, ...]`; lengths and states stay `[*B, ...]`.
-    key: a PRNG key; noise (dropout) exists only where one is given.   t: the position of the first step, for the noise
-        and the truncation of a sequence in chunks.
+    key: a PRNG key; without one there is no noise (dropout).   t: the position of the first step, for the noise and
+        the truncation of a sequence in chunks.
     checkpoint_every: recompute chunks of k steps in the backward pass: memory O(T/k + k), the same numbers.
     truncate_every: truncated back-propagation through time: the gradient stops at multiples of k.
     scan_unroll: steps in one iteration of the loop, as in `lax.scan`.
@@ -146,7 +153,7 @@ def step(
     t: ArrayLike | int = 0,
     backend: Backend | None = None,
 ) -> tuple[State, Y]:
-    """One step: `(state, y)`; T of them, with t = 0 .. T-1, equal one `unroll`.
+    """Take one step: `(state, y)`; T of them, with t = 0 .. T-1, equal one `unroll`.
 
     x: `[*B, D]` (integers `[*B]` for a net that begins with `Embed`); y `[*B, H]`.   state: None is the initial state.
     reset, mask: bool `[*B]`, as in `unroll`.   key, t: the sequence's key and this step's position.
@@ -181,7 +188,7 @@ def trace(
     key: Key | None = None,
     t: ArrayLike | int = 0,
 ) -> tuple[State, Any]:
-    """For looking: `(final_state, Trace)`, with what `unroll` throws away. The arguments are `unroll`'s.
+    """Record every step: `(final_state, Trace)`, with the states and pre-activations. The arguments are `unroll`'s.
 
     A `Stack` gives a tuple of traces, one a layer, None for a layer without recurrence; `Bidirectional` a pair.
 

@@ -77,16 +77,14 @@ def number(where: str, name: str, value: Any, *, at_least: float | None = None) 
 
 def positive(where: str, name: str, value: Any) -> float:
     """A finite number above 0, as a `float`."""
-    value = number(where, name, value)
-    if value <= 0.0:
+    if (value := number(where, name, value)) <= 0.0:
         raise problem(where, name, "a number above 0", value)
     return value
 
 
 def rate(where: str, name: str, value: Any) -> float:
     """A probability below 1, as a `float`."""
-    value = number(where, name, value)
-    if not 0.0 <= value < 1.0:
+    if not 0.0 <= (value := number(where, name, value)) < 1.0:
         raise problem(where, name, "a rate in [0, 1)", value)
     return value
 

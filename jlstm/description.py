@@ -1,7 +1,7 @@
 """A net and its parameters as plain JSON, and back: what `save` writes and `jax.export` keeps.
 
     both    null · [..] a tuple · {"type": "LSTM", "fields": {..}} a dataclass or NamedTuple
-    net     true, 3, 0.5, "tanh" · {"dtype": "float32"}, in files of before 0.2 also for the dtypes of jlstm's own
+    net     true, 3, 0.5, "tanh" · {"dtype": "float32"}, in older files also for the dtypes of jlstm's own
     params  "array" · {"list": [..]} · {"dict": {..}}
 
 Nothing that a description names is imported: a class comes from `CLASSES`, jlstm's own, or from the caller.
@@ -41,7 +41,7 @@ def field_names(cls: Any) -> tuple[str, ...] | None:
 _PUBLIC = [value for package in (cells, initializers, layers) for value in vars(package).values()]
 CLASSES = {cls.__name__: cls for cls in _PUBLIC if field_names(cls) is not None}
 
-# ---- names in files of before 0.2, and their present form
+# ---- names in older files, and their present form
 
 
 def _clip_state(cell: Any, limit: float, what: str = "state") -> Any:

@@ -8,7 +8,7 @@ import oracle
 import pytest
 import sketches
 from jax.test_util import check_grads
-from small import RAGGED, B, D, H, T, bitwise, equal, inputs, lstm, value
+from small import RAGGED, B, D, H, T, bitwise, dot, equal, inputs, lstm, total, value
 
 import jlstm
 
@@ -88,13 +88,42 @@ def test_check_grads(x64):
     check_grads(jax.jit(value(cell, **RAGGED)), (params, x, state), order=2, modes=("fwd", "rev"), atol=1e-5, rtol=1e-5)
 
 
-def test_an_activation_need_not_be_elementwise(x64):
-    cell = jlstm.LSTM(2, activation=jax.nn.softmax)
-    params, x = cell.init(jax.random.key(0), 1), inputs(cell, T=2)[:1, :, :1]
-    params = jax.tree.map(lambda a: a.astype("float64"), params)
-    check_grads(
-        jax.jit(lambda p: jlstm.unroll(cell, p, x)[1]), (params,), order=1, modes=("rev",), atol=1e-5, rtol=1e-5
-    )
+def mixing(x):
+    """An activation that is not elementwise."""
+    return jax.nn.softmax(x, axis=-1)
+
+
+MIXED = [
+    jlstm.LSTM(2, gate_activation=mixing, activation=mixing),
+    *(cls(2, activation=mixing) for cls in (jlstm.LSTM, jlstm.PeepholeLSTM, jlstm.CoupledLSTM, jlstm.LayerNormLSTM)),
+    jlstm.ProjectedLSTM(3, 2, activation=mixing),
+    jlstm.GRU(2, activation=mixing),
+    jlstm.GRU(2, activation=mixing, reset_after=False),
+    jlstm.SLSTM(2, activation=mixing, gate_activation=mixing),
+    jlstm.MinLSTM(2, activation=mixing),
+]
+
+
+@pytest.mark.parametrize("cell", MIXED, ids=lambda cell: type(cell).__name__)
+def test_an_activation_need_not_be_elementwise(x64, cell):
+    """The gradient along a direction is the central difference, on every backend."""
+    backends = (*cases.BACKENDS, "associative") if isinstance(cell, jlstm.MinLSTM) else cases.BACKENDS
+    rng = np.random.default_rng(0)
+    params, along = (cases.random_params(rng, cell, "float64") for _ in range(2))
+    x = cases.random_inputs(rng, cell, (2, 3))
+
+    @jax.jit
+    def slopes(params):
+        def f(params, backend="scan"):
+            return total(*jlstm.unroll(cell, params, x, backend=backend))
+
+        ahead, behind = (f(jax.tree.map(lambda p, v, e=e: p + e * v, params, along)) for e in (1e-5, -1e-5))
+        grads = [jax.grad(f)(params, backend) for backend in backends]
+        return (ahead - behind) / 2e-5, [dot(g, along) for g in grads]
+
+    difference, slopes_by_backend = slopes(params)
+    equal(slopes_by_backend, [difference] * len(backends), 1e-7)
+    assert abs(difference) > 1e-3
 
 
 def test_transforms(x64):
