@@ -1,4 +1,4 @@
-"""Every error that a caller can raise, in one line: who, what was expected, what came. Calls: `call_checks`."""
+"""Validation of values: each error is one line that names the argument, what was expected and what came."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def function(
 
 
 def hashable(where: str, name: str, value: Any) -> Any:
-    """A net and all in it is compared by value: it decides what is compiled anew."""
+    """Check that a value can be hashed: nets are compared by value, to know what is compiled already."""
     hint = "Its fields are plain values and tuples; lists and arrays are not."
     try:
         hash(value)
@@ -186,7 +186,7 @@ def key(where: str, value: Any) -> None:
 
 
 def drawn(where: str, name: str, value: Any, shape: Shape, dtype: Any) -> jax.Array:
-    """What an initialiser gave."""
+    """Check the result of an initialiser."""
     expected, hint = f"{jnp.dtype(dtype)}[{', '.join(map(str, shape))}]", "It is called as (key, shape, dtype)."
     if not is_array(value) or value.dtype != dtype:
         raise problem(where, name, expected, show(value), hint, kind=TypeError)

@@ -108,7 +108,7 @@ def _to_numpy(leaf: Any, where: str) -> np.ndarray:
 
 
 def build(node: Any, path: Path, classes: Classes, tensors: Tensors | None = None) -> Any:
-    """What `_describe` described; arrays are taken out of `tensors`."""
+    """The inverse of `describe`; arrays are taken out of `tensors`."""
 
     def each(items: Iterable[tuple[Any, Any]]) -> dict[str, Any]:
         return {key: build(item, (*path, str(key)), classes, tensors) for key, item in items}

@@ -1,4 +1,4 @@
-"""What cells share: their arguments' checks, their products with gate-stacked weights, their elementwise equations.
+"""The pieces of a cell: checks of its arguments, products with gate-stacked weights, elementwise equations.
 
 A gate-stacked weight `[D, G, H]` is contracted and split along its gate axis. It is never reshaped to `[D, G*H]`: a
 reshape would gather the whole weight where H is sharded.

@@ -1,4 +1,4 @@
-"""What the wrappers of cells share: the params and the state are the inner cell's, the noise is both cells'."""
+"""The base of the wrappers: params and state are the inner cell's; the noise is the wrapper's own and the cell's."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def from_torch(weights: Any, *, prefix: str = "", dropout: float = 0.0) -> tuple
 
 
 def _reader(found: Weights, keys: list[str]) -> Callable[..., Any]:
-    """What reads a layer's direction: a projection has a weight of its own, and a GRU's recurrent one is `[3H, H]`."""
+    """The reader of one direction: a projection has a weight of its own, and a GRU's recurrent one is `[3H, H]`."""
     if any("_hr" in key for key in keys):
         return _projected
     shapes = [np.shape(found.leaves[key]) for key in keys if "weight_hh" in key]

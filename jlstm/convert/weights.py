@@ -18,7 +18,7 @@ from jlstm.types import GATES
 
 
 class Layout(NamedTuple):
-    """How a framework lays out the G gates of one cell.
+    """The layout of the G gates of one cell in a framework.
 
     gates: its order, in the letters of ours, `order`.   transposed: weights are `[GH, D]` rather than `[D, GH]`.
     """

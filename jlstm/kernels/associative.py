@@ -80,7 +80,7 @@ def associative(
 
 
 def _before(a: Array, reverse: bool) -> Array:
-    """What stood one step before, in the order of processing; 0 at the first step."""
+    """The value of the step before, in the order of processing; 0 at the first step."""
     nothing = jnp.zeros_like(a[:1])
     return jnp.concatenate([a[1:], nothing] if reverse else [nothing, a[:-1]])
 

@@ -44,7 +44,7 @@ NARROW = 32  # features
 
 
 def fuses(cell: Cell, params: Params, steps: Steps) -> bool:
-    """Whether W x + U h as one product inside the loop is faster, going forward. GPUs and TPUs: not measured.
+    """Tell if W x + U h as one product inside the loop is faster, going forward. GPUs and TPUs: not measured.
 
     W x for all T at once is a write and a read of z `[T, *B, 4H]`, which costs a CPU more than a few columns beside U's
     do. But W and U have to be put side by side first, which is a write of them.
@@ -67,7 +67,7 @@ CARRIED = 64  # numbers of a gradient for one of the state
 
 
 def carries(params: list[Array], state: State) -> bool:
-    """Whether the loop should carry the gradient of the parameters that `update` reads, because it is small.
+    """Tell if the loop should carry the gradient of the parameters that `update` reads, because it is small.
 
     Outside the loop, `update` runs again for all T, from z and states that the loop has to write. That is worth it for
     a matrix, which each step would read and write, but not for peepholes. Measured on a CPU; elsewhere nothing is
