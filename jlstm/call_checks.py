@@ -142,7 +142,7 @@ def _shapes(tree: Any) -> str:
 def noise(where: str, cell: Cell, value: Any) -> Noise:
     """Check the result of `cell.noise`."""
     if value is not None and not isinstance(value, Noise):
-        name, expected = f"{type(cell).__name__}.noise", "a jlstm.types.Noise or None"
+        name, expected = f"{type(cell).__name__}.noise", "a jlstm.cells.Noise or None"
         raise problem(where, name, expected, kind_of(value), kind=TypeError)
     return value or Noise()
 

@@ -39,7 +39,7 @@ def field_names(cls: Any) -> tuple[str, ...] | None:
 
 
 _PUBLIC = [value for package in (cells, initializers, layers) for value in vars(package).values()]
-CLASSES = {cls.__name__: cls for cls in _PUBLIC if field_names(cls) is not None}
+CLASSES = {cls.__name__: cls for cls in _PUBLIC if field_names(cls) is not None and cls is not cells.Check}
 
 # ---- names in older files, and their present form
 

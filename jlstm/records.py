@@ -36,8 +36,9 @@ def record(cls: type[T]) -> type[T]:
     """Make a class a record: a frozen dataclass that jit takes as static.
 
     A record is compared and hashed by value, is readable when printed, and can be saved; it holds no arrays. A field's
-    type carries its check: `hidden_size: Size` refuses -3. In `Size | None` the check applies to values other than
-    None. A plain type, or one that exists for type checkers alone, has no check. The checks run before `__post_init__`.
+    type carries its check: `hidden_size: Size` refuses -3, and so does a `Literal` of names. In `Size | None` the check
+    applies to values other than None. A plain type, or one that exists for type checkers alone, has no check. The
+    checks run before `__post_init__`.
 
     A class that derives from a record needs the decorator too.
 
@@ -95,7 +96,7 @@ def _check(hint: Any) -> checks.Check | None:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         return next((extra for extra in hint.__metadata__ if isinstance(extra, Check)), None)
-    if origin is Literal:
+    if origin is Literal and all(isinstance(name, str) for name in arguments):
         return functools.partial(checks.choice, names=arguments)
     if origin in (typing.Union, types.UnionType) and type(None) in arguments:
         found = [check for check in map(_check, arguments) if check is not None]
@@ -107,7 +108,7 @@ def _unless_none(check: checks.Check, where: str, name: str, value: Any) -> Any:
     return None if value is None else check(where, name, value)
 
 
-# ---- the types of fields
+# ---- the types of fields; `X | None` also takes None
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "tanh": jnp.tanh,
@@ -156,12 +157,12 @@ def number_or(of_number: Callable[[float], Initializer]) -> Check:
     return Check(check)
 
 
-Size = Annotated[int, Check(checks.size)]
-Flag = Annotated[bool, Check(checks.boolean)]
-Number = Annotated[float, Check(checks.number)]
-Positive = Annotated[float, Check(checks.positive)]
-Rate = Annotated[float, Check(checks.rate)]
-Init = Annotated[Initializer, Check(checks.function)]
-Activation = Annotated[str | Callable[[Array], Array], Check(_activation)]
-DType = Annotated[str, Check(_dtype)]
-Net = Annotated[Cell | Layer, Check(checks.net)]
+Size = Annotated[int, Check(checks.size)]  # a positive int
+Flag = Annotated[bool, Check(checks.boolean)]  # True or False
+Number = Annotated[float, Check(checks.number)]  # a finite number
+Positive = Annotated[float, Check(checks.positive)]  # a finite number above 0
+Rate = Annotated[float, Check(checks.rate)]  # a probability below 1
+Init = Annotated[Initializer, Check(checks.function)]  # a function (key, shape, dtype) -> array
+Activation = Annotated[str | Callable[[Array], Array], Check(_activation)]  # a name in ACTIVATIONS, or a function
+DType = Annotated[str, Check(_dtype)]  # the name of a floating dtype; np.dtype and jnp.float32 become names
+Net = Annotated[Cell | Layer, Check(checks.net)]  # a cell or a layer

@@ -143,7 +143,7 @@ OWN: list[tuple[str, Any, type[Exception], str]] = [
     ("update", lambda self, p, s, z: (z > 0, z), TypeError, f"{CARRIED} float32, got bool. {NEXT}"),
     ("update", lambda self, p, s, z: (z, z[..., 1:]), ValueError, f"update's y: {WIDTH} 4, got (2, 3)."),
     ("output_size", lambda self, D: 5, ValueError, f"update's y: {WIDTH} 5, got (2, 4)."),
-    ("noise", lambda s, k, p, b, t: t, TypeError, "noise: expected a jlstm.types.Noise or None, got an array int32[]."),
+    ("noise", lambda s, k, p, b, t: t, TypeError, "noise: expected a jlstm.cells.Noise or None, got an array int32[]."),
 ]
 
 

@@ -91,8 +91,9 @@ def test_a_local_scope():
         pair: Even = 2
         unknown: Nowhere = None  # noqa: F821  # pyright: ignore[reportUndefinedVariable]
         documented: Annotated[int, "no check"] = 3
+        bits: Literal[16, 32] = 32
 
-    assert Local(1, pair=4).pair == 4 and Local(1, unknown=5, documented="x").unknown == 5
+    assert Local(1, pair=4, bits=16).pair == 4 and Local(1, unknown=5, documented="x").unknown == 5
     with pytest.raises(ValueError, match=r"^Local: pair: expected an even int, got 3\.$"):
         Local(1, pair=3)
     namespace: dict[str, Any] = {"jlstm": jlstm}
