@@ -6,11 +6,11 @@ import datetime
 import importlib.metadata
 import os
 import platform
-import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import jlstm
 from experiments import device
 
 ROOT = Path(__file__).parent.parent.parent
@@ -33,9 +33,8 @@ def cores() -> int:
 
 
 def versions(distributions: Iterable[str]) -> dict[str, str]:
-    """By name, of what is installed; jlstm's own from the file beside this code, which may not be installed."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    found = {"python": platform.python_version(), "jlstm": project["version"]}
+    """The versions of Python, jlstm and the installed ones of these distributions, by name."""
+    found = {"python": platform.python_version(), "jlstm": jlstm.__version__}
     for name in distributions:
         try:
             found[name] = importlib.metadata.version(name)

@@ -104,7 +104,7 @@ class SLSTM(Cell):
 
     def recur(self, params: SLSTMParams, state: SLSTMState) -> LSTMGates:
         def by_head(a: Array) -> Array:
-            return a.reshape(*a.shape[:-1], self.heads, -1)
+            return a.reshape(*a.shape[:-1], self.heads, self.hidden_size // self.heads)
 
         b = None if params.b is None else by_head(params.b)
         z = jax.vmap(gates.recur, in_axes=(-2, 1, -2), out_axes=-2)(by_head(state.h), params.w_hh, b)

@@ -44,7 +44,7 @@ def reference(
         case cases.Noisy() | cases.Elman() | cases.Counter() | Grouped() | jlstm.cells.wrapper.Wrapper():
             state, y = loop(net, params, x, state, steps, key, t)
             return state, y if return_sequences else steps.pick(y)
-        case _ if oracle_papers.knows(net) or oracle_gated.knows(net):
+        case _ if oracle_papers.knows(net) or oracle_gated.knows(net) or getattr(net, "cell_clip", None):
             state, y = loop(net, params, x, state, steps, key, t)
             return state, y if return_sequences else steps.pick(y)
         case jlstm.LSTM():
@@ -175,6 +175,8 @@ def step(net: Any, params: Any, state: Any, x: np.ndarray, noise: Any) -> tuple[
         case cases.Counter():
             h = np.tanh(x @ params["w"] + state.h @ params["u"]) / (1 + state.n[..., None])
             return cases.CounterState(h, state.n + 1), h
+        case jlstm.LSTM() if net.cell_clip:
+            return reference_wrappers.clipped(params, state, x, limit=net.cell_clip)
         case _ if oracle_papers.knows(net):
             new, y = oracle_papers.step(net, params, state, x)
             return type(state)(*new), y
