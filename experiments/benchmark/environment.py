@@ -13,8 +13,6 @@ from typing import Any
 import jlstm
 from experiments import device
 
-ROOT = Path(__file__).parent.parent.parent
-
 
 def cpu() -> str:
     """The processor's name."""

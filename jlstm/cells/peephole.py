@@ -66,13 +66,9 @@ class PeepholeLSTM(Cell):
 
     def init(self, key: Key, input_size: int) -> PeepholeLSTMParams:
         (k_ih, k_hh, k_b, k_p, D), H = split(self, key, input_size, 4), self.hidden_size
-        return PeepholeLSTMParams(
-            w_ih=draw(self, "w_ih_init", k_ih, (D, 4, H)),
-            w_hh=draw(self, "w_hh_init", k_hh, (H, 4, H)),
-            p=draw(self, "p_init", k_p, (3, H)),
-            b=draw(self, "forget_bias", k_b, (4, H)) if self.use_bias else None,
-            **learned(self, h0=H, c0=H),
-        )
+        w_ih, w_hh = draw(self, "w_ih_init", k_ih, (D, 4, H)), draw(self, "w_hh_init", k_hh, (H, 4, H))
+        b = draw(self, "forget_bias", k_b, (4, H)) if self.use_bias else None
+        return PeepholeLSTMParams(w_ih, w_hh, draw(self, "p_init", k_p, (3, H)), b, **learned(self, h0=H, c0=H))
 
     def output_size(self, input_size: int) -> int:
         return self.hidden_size
