@@ -43,13 +43,15 @@ FUSED = {LSTM: LSTMGates, PeepholeLSTM: LSTMGates, CoupledLSTM: CoupledLSTMGates
 NARROW = 32  # features
 
 
-def fuses(cell: Cell, params: Params, steps: Steps) -> bool:
+def fuses(cell: Cell, params: Params, state: State, steps: Steps) -> bool:
     """Tell if W x + U h as one product inside the loop is faster, going forward. GPUs and TPUs: not measured.
 
     W x for all T at once is a write and a read of z `[T, *B, 4H]`, which costs a CPU more than a few columns beside U's
-    do. But W and U have to be put side by side first, which is a write of them.
+    do. But W and U have to be put side by side first, which is a write of them. In 16 bits it is no faster, and jaxlib
+    0.9.0 cannot compile it.
     """
     pays = type(cell) in FUSED and steps.x.shape[-1] <= NARROW and _size(params) <= _size(steps.z)
+    pays = pays and state.h.dtype == steps.z[0].dtype
     return pays and jax.default_backend() == "cpu" and jax.typeof(steps.x).sharding.mesh.empty
 
 
@@ -85,7 +87,7 @@ def hoisted(
     cell: Cell, options: Options, params: Params, fixed: Fixed, carry: Carry, steps: Steps
 ) -> tuple[Carry, tuple[Y | None, None]]:
     """`scan`, with the derivative above. Without one, narrow inputs are multiplied inside the loop."""
-    if fuses(cell, params, steps):
+    if fuses(cell, params, carry.state, steps):
         fixed = fixed._replace(fused=fused(cell, params))
     return scan(cell, options, params, fixed, carry, steps)  # type: ignore[return-value]
 
