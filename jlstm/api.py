@@ -21,7 +21,9 @@ def sequence_mask(lengths: ArrayLike, T: int) -> Array:
     >>> sequence_mask(jnp.array([0, 2]), 3).astype(int).tolist()
     [[0, 0, 0], [1, 1, 0]]
     """
-    lengths = checks.integers("sequence_mask", "lengths", lengths)
+    lengths = checks.array("sequence_mask", "lengths", lengths)
+    if not jnp.issubdtype(lengths.dtype, jnp.integer):
+        raise checks.problem("sequence_mask", "lengths", "integers", lengths.dtype, kind=TypeError)
     shape = (*lengths.shape, checks.size("sequence_mask", "T", T, at_least=0))
     t = jax.lax.broadcasted_iota(jnp.int32, shape, len(shape) - 1)
     return t < jnp.expand_dims(lengths, -1)
@@ -126,18 +128,9 @@ def unroll(
     ((2, 5), (2, 7, 5))
     """
     arrays = dict(params=params, inputs=inputs, state=state, lengths=lengths, mask=mask, resets=resets, key=key, t=t)
-    final_state, outputs, _ = _start(
-        net,
-        arrays,
-        name="unroll",
-        return_sequences=return_sequences,
-        reverse=reverse,
-        time_major=time_major,
-        checkpoint_every=checkpoint_every,
-        truncate_every=truncate_every,
-        scan_unroll=scan_unroll,
-        backend=backend,
-    )
+    layout = dict(return_sequences=return_sequences, reverse=reverse, time_major=time_major)
+    loop = dict(checkpoint_every=checkpoint_every, truncate_every=truncate_every, scan_unroll=scan_unroll)
+    final_state, outputs, _ = _start(net, arrays, name="unroll", backend=backend, **layout, **loop)
     return final_state, outputs
 
 

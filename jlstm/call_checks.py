@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jlstm.checks import FLOAT, boolean, choice, is_array, is_float, key, kind_of, problem, size, size_or_none
+from jlstm.checks import FLOAT, boolean, choice, is_array, is_float, key, kind_of, optional, problem, size
 from jlstm.types import Cell, Noise, Shape, noise_of
 
 # ---- before tracing
@@ -23,23 +23,19 @@ def arrays(where: str, values: dict[str, Any]) -> None:
                 if not is_array(leaf):
                     raise problem(where, name, "arrays", kind_of(leaf), kind=TypeError)
         elif name == "t":
-            _position(where, value)
+            if type(value) is not int and not is_array(value):
+                raise problem(where, "t", "an int or a scalar array", kind_of(value), kind=TypeError)
+            if isinstance(value, int | np.integer) and not -(2**31) <= value < 2**31:
+                raise problem(where, "t", "an int of 32 bits", value)
         elif not (is_array(value) or (value is None and name != "inputs")):
             expected, hint = ("a PRNG key", "Type jax.random.key(0).") if name == "key" else ("an array", "")
             raise problem(where, _public(where, name), expected, kind_of(value), hint, kind=TypeError)
 
 
-def _position(where: str, t: Any) -> None:
-    if type(t) is not int and not is_array(t):
-        raise problem(where, "t", "an int or a scalar array", kind_of(t), kind=TypeError)
-    if isinstance(t, int | np.integer) and not -(2**31) <= t < 2**31:
-        raise problem(where, "t", "an int of 32 bits", t)
-
-
 def options(where: str, values: dict[str, Any], backends: tuple[str, ...], default: str | None) -> dict[str, Any]:
     """Check the static options of a call. default: the environment's backend, which stands for `backend=None`."""
     kinds = dict.fromkeys(("return_sequences", "reverse", "time_major"), boolean)
-    kinds |= dict.fromkeys(("checkpoint_every", "truncate_every"), size_or_none) | {"scan_unroll": size}
+    kinds |= dict.fromkeys(("checkpoint_every", "truncate_every"), optional(size)) | {"scan_unroll": size}
     checked = {name: kinds[name](where, name, value) if name in kinds else value for name, value in values.items()}
     name, backend = ("JLSTM_BACKEND", default) if values["backend"] is None else ("backend", values["backend"])
     return checked | {"backend": None if backend is None else choice(where, name, backend, backends)}
@@ -129,11 +125,7 @@ def _tree(where: str, name: str, wanted: Any, got: Any, hint: str) -> None:
 
 def _shapes(tree: Any) -> str:
     """The tree with its arrays replaced by their shapes, on one line."""
-
-    class Shape(tuple):
-        pass
-
-    return " ".join(repr(jax.tree.map(lambda a: Shape(jnp.shape(a)), tree)).split())
+    return " ".join(repr(jax.tree.map(jnp.shape, tree)).split())
 
 
 # ---- the results of a cell, which may be a user's

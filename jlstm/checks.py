@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import math
 import operator
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +18,9 @@ from jax.core import Tracer
 from jlstm.types import Cell, Layer, Shape
 
 Check = Callable[[str, str, Any], Any]
+INITIALIZER = "a function (key, shape, dtype) -> array"
+FLOAT = "a floating dtype of at least 16 bits"
+MAX = sys.float_info.max
 
 
 def problem(where: str, name: str, expected: str, got: Any, hint: str = "", kind: type = ValueError) -> Exception:
@@ -39,20 +46,18 @@ def one_line(text: str) -> str:
 
 def size(where: str, name: str, value: Any, *, at_least: int = 1) -> int:
     """An integer of at least `at_least`, as an `int`."""
-    expected = "a positive int" if at_least == 1 else f"an int of at least {at_least}"
-    try:
-        if isinstance(value, bool | np.bool_):
-            raise TypeError
-        number = operator.index(value)
-    except TypeError:
-        raise problem(where, name, expected, show(value), kind=TypeError) from None
-    if number < at_least:
-        raise problem(where, name, expected, number)
+    number = None
+    with contextlib.suppress(TypeError):  # of what is no integer, and of a tracer
+        number = None if isinstance(value, bool | np.bool_) else operator.index(value)
+    if number is None or number < at_least:
+        expected = "a positive int" if at_least == 1 else f"an int of at least {at_least}"
+        raise problem(where, name, expected, show(value), kind=TypeError if number is None else ValueError)
     return number
 
 
-def size_or_none(where: str, name: str, value: Any) -> int | None:
-    return None if value is None else size(where, name, value)
+def optional(check: Check) -> Check:
+    """The check of `X | None`, made of the check of X."""
+    return lambda where, name, value: None if value is None else check(where, name, value)
 
 
 def boolean(where: str, name: str, value: Any) -> bool:
@@ -61,37 +66,26 @@ def boolean(where: str, name: str, value: Any) -> bool:
     return bool(value)
 
 
-def number(where: str, name: str, value: Any, *, at_least: float | None = None) -> float:
+def number(
+    where: str, name: str, value: Any, *, at_least: float = -MAX, below: float = math.inf, expected: str = ""
+) -> float:
     """A finite real number, as a `float`."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
         raise problem(where, name, "a number", show(value), kind=TypeError)
-    try:
+    result = math.inf
+    with contextlib.suppress(OverflowError):
         result = float(value)
-    except OverflowError:
-        result = float("inf")
-    if not np.isfinite(result) or (at_least is not None and result < at_least):
-        expected = "a finite number" + (f" >= {at_least}" if at_least is not None else "")
-        raise problem(where, name, expected, show(value))
+    if not at_least <= result < below:
+        bound = f" >= {at_least}" if at_least > -MAX else ""
+        raise problem(where, name, expected or f"a finite number{bound}", show(value))
     return result
 
 
-def positive(where: str, name: str, value: Any) -> float:
-    """A finite number above 0, as a `float`."""
-    if (value := number(where, name, value)) <= 0.0:
-        raise problem(where, name, "a number above 0", value)
-    return value
+positive = functools.partial(number, at_least=math.ulp(0.0), expected="a number above 0")
+rate = functools.partial(number, at_least=0.0, below=1.0, expected="a rate in [0, 1)")
 
 
-def rate(where: str, name: str, value: Any) -> float:
-    """A probability below 1, as a `float`."""
-    if not 0.0 <= (value := number(where, name, value)) < 1.0:
-        raise problem(where, name, "a rate in [0, 1)", value)
-    return value
-
-
-def function(
-    where: str, name: str, value: Any, expected: str = "a function (key, shape, dtype) -> array"
-) -> Callable[..., Any]:
+def function(where: str, name: str, value: Any, expected: str = INITIALIZER) -> Callable[..., Any]:
     if not callable(value) or isinstance(value, type):
         hint = f"Type {value.__name__}(...)." if isinstance(value, type) else ""
         raise problem(where, name, expected, show(value), hint, kind=TypeError)
@@ -117,16 +111,12 @@ def choice(where: str, name: str, value: Any, names: tuple[str, ...]) -> str:
 
 def float_dtype(where: str, name: str, value: Any) -> np.dtype:
     """A floating dtype, as an `np.dtype`: `jnp.float32` and `np.dtype("float32")` are equal but hash differently."""
-    try:
+    dtype = None
+    with contextlib.suppress(TypeError):
         dtype = None if value is None else jnp.dtype(value)
-    except TypeError:
-        dtype = None
     if dtype is None or not is_float(dtype):
         raise problem(where, name, FLOAT, show(value) if dtype is None else dtype, kind=TypeError)
     return dtype
-
-
-FLOAT = "a floating dtype of at least 16 bits"
 
 
 def is_float(dtype: Any) -> bool:
@@ -165,33 +155,22 @@ def array(where: str, name: str, value: Any) -> jax.Array:
     return jnp.asarray(value)
 
 
-def integers(where: str, name: str, value: Any) -> jax.Array:
-    """An array of an integer dtype."""
-    value = array(where, name, value)
-    if not jnp.issubdtype(value.dtype, jnp.integer):
-        raise problem(where, name, "integers", value.dtype, kind=TypeError)
-    return value
-
-
 def key(where: str, value: Any) -> None:
     """One PRNG key: `jax.random.key(0)`, or the raw `jax.random.PRNGKey(0)`."""
-    hint = "Type jax.random.key(0)."
-    if not is_array(value):
+    hint, dtype = "Type jax.random.key(0).", value.dtype if is_array(value) else None
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    if not typed and dtype != jnp.uint32:
         raise problem(where, "key", "a PRNG key", kind_of(value), hint, kind=TypeError)
-    typed = jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
-    if not typed and value.dtype != jnp.uint32:
-        raise problem(where, "key", "a PRNG key", show(value), hint, kind=TypeError)
     if value.shape != (() if typed else jax.eval_shape(jax.random.PRNGKey, 0).shape):
         raise problem(where, "key", "one PRNG key", show(value), hint)
 
 
 def drawn(where: str, name: str, value: Any, shape: Shape, dtype: Any) -> jax.Array:
     """Check the result of an initialiser."""
-    expected, hint = f"{jnp.dtype(dtype)}[{', '.join(map(str, shape))}]", "It is called as (key, shape, dtype)."
-    if not is_array(value) or value.dtype != dtype:
-        raise problem(where, name, expected, show(value), hint, kind=TypeError)
-    if value.shape != shape:
-        raise problem(where, name, expected, show(value), hint)
+    alike = is_array(value) and value.dtype == dtype
+    if not alike or value.shape != shape:
+        expected, kind = f"{jnp.dtype(dtype)}[{', '.join(map(str, shape))}]", ValueError if alike else TypeError
+        raise problem(where, name, expected, show(value), "It is called as (key, shape, dtype).", kind)
     return value
 
 

@@ -63,8 +63,7 @@ class Run(Options):
 
     def is_last(self) -> Array:
         """Bool `[T, *B]`: True at the last valid step in the order of processing, nowhere for an empty row."""
-        index = jnp.arange(self.t.shape[0]).reshape((-1,) + (1,) * len(self.batch_shape))
-        index = jnp.broadcast_to(index, (self.t.shape[0], *self.batch_shape))
+        index = jax.lax.broadcasted_iota(jnp.int32, (self.t.shape[0], *self.batch_shape), 0)
         order = -index if self.reverse else index
         valid = jnp.ones(index.shape, bool) if self.valid is None else self.valid
         order = jnp.where(valid, order, -self.t.shape[0])
@@ -79,15 +78,10 @@ class Run(Options):
 
     def blank_invalid(self, y: Array) -> Array:
         """y with 0 at invalid steps, or, `at_last`, in rows that have no valid step."""
+        valid = self.valid
         if self.at_last:
-            valid = None if self.valid is None and self.t.shape[0] else jnp.any(self.is_last(), axis=0)
-        else:
-            valid = self.valid
+            valid = None if valid is None and self.t.shape[0] else jnp.any(self.is_last(), axis=0)
         return select(valid, y, jnp.zeros_like(y))
-
-
-def is_recurrent(net: Cell | Layer) -> bool:
-    return isinstance(net, Cell) or net.recurrent
 
 
 def run_net(net: Cell | Layer, params: Params, x: Array, state: State, run: Run) -> tuple[State, Any, Any]:

@@ -27,9 +27,6 @@ class Check:
 
     function: checks.Check
 
-    def __call__(self, where: str, name: str, value: Any) -> Any:
-        return self.function(where, name, value)
-
 
 @typing.dataclass_transform(frozen_default=True)
 def record(cls: type[T]) -> type[T]:
@@ -95,17 +92,13 @@ def _check(hint: Any) -> checks.Check | None:
     """The check that a field's type carries."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
-        return next((extra for extra in hint.__metadata__ if isinstance(extra, Check)), None)
+        return next((extra.function for extra in hint.__metadata__ if isinstance(extra, Check)), None)
     if origin is Literal and all(isinstance(name, str) for name in arguments):
         return functools.partial(checks.choice, names=arguments)
     if origin in (typing.Union, types.UnionType) and type(None) in arguments:
         found = [check for check in map(_check, arguments) if check is not None]
-        return functools.partial(_unless_none, found[0]) if len(found) == 1 else None
+        return checks.optional(found[0]) if len(found) == 1 else None
     return None
-
-
-def _unless_none(check: checks.Check, where: str, name: str, value: Any) -> Any:
-    return None if value is None else check(where, name, value)
 
 
 # ---- the types of fields; `X | None` also takes None
@@ -126,8 +119,8 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 """The activations that have a name; all are elementwise."""
 
 # Functions that users hand in for a name of the table, beside the table's own.
-_ALSO = {jax.lax.tanh: "tanh", jax.lax.logistic: "sigmoid", jax.nn.tanh: "tanh", jax.nn.swish: "silu"}
-_NAMES = {**{function: name for name, function in ACTIVATIONS.items()}, **_ALSO}
+_NAMES = {jax.lax.tanh: "tanh", jax.lax.logistic: "sigmoid", jax.nn.tanh: "tanh", jax.nn.swish: "silu"}
+_NAMES |= {function: name for name, function in ACTIVATIONS.items()}
 
 
 def activation_function(activation: Activation) -> Callable[[Array], Array]:

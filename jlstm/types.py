@@ -68,6 +68,7 @@ class Cell(ABC):
     """
 
     feature_axes: int = 1
+    recurrent = True  # as a layer's
     recurrent_params: ClassVar[tuple[str, ...] | None] = None
     state_groups: ClassVar[tuple[tuple[str, ...], ...] | None] = None
 

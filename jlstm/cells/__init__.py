@@ -1,26 +1,8 @@
 """The cells, one file each, and the pieces that a cell of your own is made of."""
 
+# isort: off
 from jlstm.cells import lstm as lstm
-from jlstm.cells.clip_gates import ClipGates
 from jlstm.cells.coupled import CoupledLSTM, CoupledLSTMGates, CoupledLSTMParams
-from jlstm.cells.drop_connect import DropConnect
-from jlstm.cells.gates import (
-    ForgetBias,
-    LSTMGates,
-    LSTMState,
-    compute_dtypes,
-    draw,
-    elementwise,
-    functions,
-    learned,
-    product,
-    project,
-    recur,
-    split,
-    spread,
-    start,
-    ungate,
-)
 from jlstm.cells.gru import GRU, GRUGates, GRUParams, GRUState, UpdateBias
 from jlstm.cells.layer_norm import LayerNormLSTM, LayerNormLSTMParams
 from jlstm.cells.lstm import LSTM, LSTMParams
@@ -29,23 +11,21 @@ from jlstm.cells.original import OriginalLSTM, OriginalLSTMGates, OriginalLSTMPa
 from jlstm.cells.peephole import PeepholeLSTM, PeepholeLSTMParams
 from jlstm.cells.projected import ProjectedLSTM, ProjectedLSTMParams
 from jlstm.cells.slstm import SLSTM, SLSTMParams, SLSTMState
+
+from jlstm.cells.clip_gates import ClipGates
+from jlstm.cells.drop_connect import DropConnect
 from jlstm.cells.variational_dropout import VariationalDropout
 from jlstm.cells.zoneout import Zoneout
-from jlstm.records import (
-    ACTIVATIONS,
-    Activation,
-    Check,
-    DType,
-    Flag,
-    Init,
-    Number,
-    Positive,
-    Rate,
-    Size,
-    activation_function,
-    number_or,
-)
+
+# for a cell of your own: types, the types of fields, parameters and states, equations, products
+from jlstm.cells.gates import LSTMGates, LSTMState
 from jlstm.types import Noise
+from jlstm.records import Activation, Check, DType, Flag, Init, Number, Positive, Rate, Size, number_or
+from jlstm.cells.gates import ForgetBias, compute_dtypes, draw, learned, split, start
+from jlstm.cells.gates import elementwise, functions
+from jlstm.records import ACTIVATIONS, activation_function
+from jlstm.cells.gates import product, project, recur, spread, ungate
+# isort: on
 
 __all__ = [
     "ACTIVATIONS", "GRU", "LSTM", "SLSTM", "Activation", "Check", "ClipGates", "CoupledLSTM", "CoupledLSTMGates",

@@ -50,23 +50,16 @@ class Zoneout(Wrapper):
     c_rate: Rate = 0.0
 
     def __post_init__(self) -> None:
-        for rate, groups in zip(("h_rate", "c_rate"), self._groups, strict=True):
-            if getattr(self, rate) and not groups:
-                held, name = "h" if rate == "h_rate" else "memory beside h", type(innermost(self.cell)).__name__
-                expected = f"0, since {name} has no {held} in its state_groups"
-                raise checks.problem("Zoneout", rate, expected, getattr(self, rate))
-
-    @property
-    def _groups(self) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
-        """(the group of h, those of memory)"""
-        groups = self.state_groups or ()
-        return [g for g in groups if "h" in g], [g for g in groups if "h" not in g]
+        for field, held in (("h_rate", "h"), ("c_rate", "memory beside h")):
+            if getattr(self, field) and all(("h" in group) != (held == "h") for group in self.state_groups or ()):
+                expected = f"0, since {type(innermost(self.cell)).__name__} has no {held} in its state_groups"
+                raise checks.problem("Zoneout", field, expected, getattr(self, field))
 
     @property
     def _rates(self) -> list[tuple[tuple[str, ...], float]]:
-        """Every group that is ever kept, and its rate."""
-        rates = zip((self.h_rate, self.c_rate), self._groups, strict=True)
-        return [(group, rate) for rate, groups in rates for group in groups if rate]
+        """Every group that is ever kept, and its rate; the group of h comes first."""
+        groups = sorted(self.state_groups or (), key=lambda group: "h" not in group)
+        return [(group, rate) for group in groups if (rate := self.h_rate if "h" in group else self.c_rate)]
 
     def draw(self, key: Key, params: Params, batch_shape: Shape, t: Array) -> Noise:
         """Draw one bool mask a group, True where it keeps its value."""

@@ -1,4 +1,4 @@
-"""A net as an ONNX model: `to_onnx`. Time leads inside the graph, since runtimes know layout 0 of the operator best."""
+"""Write a net as an ONNX model: `to_onnx`. The graph is time-major: runtimes support layout 0 of the operator best."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from jlstm.cells.wrapper import Wrapper, innermost
 from jlstm.convert import nets
 from jlstm.convert.weights import Layout, to_numpy
 from jlstm.description import show
-from jlstm.engine import is_recurrent
 from jlstm.layers import Bidirectional, Dense, Dropout, Embed, Residual, Stack
 from jlstm.types import Params
 
 LAYOUT, P_LAYOUT = Layout("iofg", transposed=True), Layout("iof", transposed=True, order=("i", "f", "o"))
 CELLS = (LSTM, PeepholeLSTM, CoupledLSTM)
-OPSET = 22  # the first whose LSTM takes bfloat16
+OPSET = 22  # the first whose LSTM accepts bfloat16
 
-# Our activations that the LSTM operator has: its name and parameters.
+# The activations that the LSTM operator supports: its name and parameters for each.
 ACTIVATIONS: dict[str, tuple[str, dict[str, float]]] = {
     "tanh": ("Tanh", {}),
     "sigmoid": ("Sigmoid", {}),
@@ -40,16 +39,16 @@ _DENSE: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def uncoupled(w: Any) -> np.ndarray:
-    """`[.., 4, H]` of a CoupledLSTM's weight.
+    """Return a CoupledLSTM's weight as `[.., 4, H]`.
 
-    f = 1 - σ(z_i) = σ(-z_i): with minus i's rows as f's, a runtime that does not know input_forget is right, too.
+    f = 1 - σ(z_i) = σ(-z_i), so f's rows are -1 times i's. The result is right also in runtimes without input_forget.
     """
     i, g, o = (w[..., CoupledLSTMGates._fields.index(gate), :] for gate in "igo")
     return np.stack([i, -i, g, o], -2)
 
 
 def require(where: str) -> Any:
-    """The package onnx."""
+    """Import and return the package onnx."""
     try:
         import onnx
         import onnx.helper
@@ -62,20 +61,20 @@ def require(where: str) -> Any:
 def to_onnx(net: Any, params: Params, path: str | os.PathLike[str], *, return_sequences: bool = False) -> None:
     """Write a net of `Embed`, LSTMs, `Bidirectional`, `Residual`, `Dropout`, `Dense` in `Stack`s as an ONNX model.
 
-    Of LSTMs there are `LSTM`, `PeepholeLSTM` and `CoupledLSTM` (input_forget), and `ClipGates` around them
-    (clip, as onnxruntime does it).
+    The LSTMs are `LSTM`, `PeepholeLSTM` and `CoupledLSTM` (input_forget). `ClipGates` around them becomes clip, as
+    onnxruntime computes it.
 
     inputs: `[batch, time, D]` of the parameters' dtype, or int64 ids `[batch, time]`; any batch and time.
-    lengths: int32 `[batch]`, may be left out.   initial_h.n, initial_c.n: `[directions, batch, H]` of the LSTM or
-    Bidirectional number n, from 0, in the order of the net; may be left out: then it is the initial state.
-    outputs: `[batch, time, K]` with `return_sequences`, `[batch, K]` without, as `unroll` gives them.
-    final_h.n, final_c.n: the state after the last valid step, to be handed in again.
+    lengths: int32 `[batch]`, optional.   initial_h.n, initial_c.n: `[directions, batch, H]` for the LSTM or
+    Bidirectional number n, from 0, in the order of the net; optional, by default the net's initial state.
+    outputs: `[batch, time, K]` with `return_sequences`, `[batch, K]` without, as from `unroll`.
+    final_h.n, final_c.n: the state after the last valid step; feed it back to continue the sequence.
 
-    `Dropout`, `DropConnect` and `VariationalDropout` are left out, as without a key. All is computed in the parameters'
-    dtype, which has to be one.
+    `Dropout`, `DropConnect` and `VariationalDropout` are left out, as in a call without a key. All parameters must have
+    one dtype, in which everything is computed.
 
-    Raises ImportError without the package `onnx`; ValueError for what the operator cannot say: another layer or
-    cell, an activation that it lacks, a Bidirectional of other than two LSTMs of one kind, size and clip;
+    Raises ImportError without the package `onnx`; ValueError for anything that the operator cannot express: another
+    layer or cell, an activation that it lacks, a Bidirectional whose two LSTMs differ in kind, size or clip;
     NotImplementedError for a `Zoneout`, a `cell_clip`, and a `ClipGates` around peepholes.
     """
     onnx = require("to_onnx")
@@ -94,7 +93,7 @@ def to_onnx(net: Any, params: Params, path: str | os.PathLike[str], *, return_se
 
 
 class _Writer:
-    """The graph while it is written. Every method adds nodes and gives back the name of their result."""
+    """The graph under construction. Every method adds nodes and returns the name of their result."""
 
     def __init__(self, onnx: Any, net: Any, params: Params) -> None:
         self.onnx, self.nodes, self.constants, self.layers = onnx, [], {}, 0
@@ -133,7 +132,7 @@ class _Writer:
         return name
 
     def _lengths(self) -> None:
-        """lengths int32 `[batch]` in [0, T], valid bool `[T, batch, 1]`, some bool `[batch, 1]`: a row has a step."""
+        """Set lengths int32 `[batch]` in [0, T], valid bool `[T, batch, 1]`, some bool `[batch, 1]` (lengths > 0)."""
         T, self.batch = (self.node("Shape", "inputs", start=n, end=n + 1) for n in (1, 0))
         T = self.node("Cast", T, to=self.onnx.TensorProto.INT32)
         zero = self.constant([0], np.int32)
@@ -145,17 +144,17 @@ class _Writer:
         self.some = self.node("Greater", self.rows, zero)
 
     def blank(self, y: str, at_last: bool) -> str:
-        """0 where there is no valid step, as in `Run.blank_invalid`."""
+        """Set y to 0 where there is no valid step, as in `Run.blank_invalid`."""
         return self.node("Where", self.some if at_last else self.valid, y, self.constant(0, self.dtype))
 
     def last(self, x: str) -> str:
-        """The last valid step's, as in `Run.pick`."""
+        """Return x at the last valid step, as in `Run.pick`."""
         before = self.node("Sub", self.rows, self.constant([1], np.int32))
         kept = self.node("Where", self.node("Equal", self.t, before), x, self.constant(0, self.dtype))
         return self.node("ReduceSum", kept, self.constant([0]), keepdims=0)
 
     def write(self, net: Any, params: Params, path: str, x: str, sequences: bool, at_last: bool) -> str:
-        """The nodes of a net; `[time, batch, K]`, or `[batch, K]` with `at_last` or without `sequences`."""
+        """Write the nodes of a net: `[time, batch, K]`, or `[batch, K]` with `at_last` or without `sequences`."""
         match net:
             case _ if type(innermost(net)) in CELLS:
                 cells: Any = [nets.numpy_cell("to_onnx", path, innermost(net), params)]
@@ -171,7 +170,7 @@ class _Writer:
                 at_last, straight = at_last or not sequences, x if sequences or at_last else self.last(x)
                 return self.blank(self.node("Add", straight, y), at_last)
             case Stack():
-                last = max((n for n, layer in enumerate(net.layers) if is_recurrent(layer)), default=0)
+                last = max((n for n, layer in enumerate(net.layers) if layer.recurrent), default=0)
                 for n, (layer, p) in enumerate(zip(net.layers, params, strict=True)):
                     full, behind = sequences or n < last, at_last or (not sequences and n > last)
                     x = self.write(layer, p, f"{path}.{n}", x, full, behind)
@@ -187,7 +186,7 @@ class _Writer:
         raise checks.problem("to_onnx", path.replace("params", "net", 1), expected, show(net))
 
     def embed(self, net: Embed, params: Any, ids: str) -> str:
-        """Ids out of range give NaN, as ours do; the operator would count negative ones from the end."""
+        """Write an `Embed`. Ids out of range give NaN as in jlstm; Gather would count negative ones from the end."""
         inside = self.node("Less", ids, self.constant(net.vocabulary))
         inside = self.node("And", inside, self.node("GreaterOrEqual", ids, self.constant(0)))
         rows = self.node("Where", inside, ids, self.constant(0))
@@ -204,7 +203,7 @@ class _Writer:
         return self.node(op, y, **attributes)
 
     def lstm(self, cells: nets.Directions, limit: float | None, merge: str, x: str, sequences: bool) -> str:
-        """One LSTM node, of one direction or of two; limit: of what goes into its gates."""
+        """Write one LSTM node of one or two directions. limit: the clip of its gates' inputs."""
         n, ways, H = self.layers, len(cells), cells[0][0].hidden_size
         self.layers += 1
         one_gate = isinstance(cells[0][0], CoupledLSTM)
@@ -242,7 +241,7 @@ class _Writer:
             direction=_WAYS[ways],
             **options,
         )
-        # The operator gives 0 for the state of a row without a step.
+        # The operator returns state 0 for a row without a step.
         end = [self.node("Where", self.some, a, b) for a, b in zip(end, start, strict=True)]
         for key, value in zip("hc", end, strict=True):
             self.node("Identity", value, outputs=(f"final_{key}.{n}",))
@@ -256,7 +255,7 @@ class _Writer:
         return self.node("Reshape", y, self.constant([0, 0, 2 * H] if sequences else [0, 2 * H]))
 
     def activations(self, cells: list[Any]) -> dict[str, Any]:
-        """The attributes that name the activations, f of the gates, g of the candidate, h of the cell."""
+        """Return the attributes that name the activations: f for the gates, g for the candidate, h for the cell."""
         names = [name for cell in cells for name in (cell.gate_activation, cell.activation, cell.activation)]
         found = [ACTIVATIONS[checks.choice("to_onnx", "activation", name, tuple(ACTIVATIONS))] for name in names]
         attributes: dict[str, Any] = {"activations": [op for op, _ in found]}
@@ -275,18 +274,18 @@ class _Writer:
 
 
 def _limit(cell: Any, path: str) -> float | None:
-    """The least of the limits around a cell, which is the one that acts; None where there is none."""
+    """Return the smallest limit around a cell, which is the effective one; None if there is none."""
     match cell:
-        case DropConnect() | VariationalDropout():  # nothing without a key
+        case DropConnect() | VariationalDropout():  # no effect without a key
             return _limit(cell.cell, path)
         case ClipGates() if not isinstance(innermost(cell), PeepholeLSTM):
             return min(cell.limit, _limit(cell.cell, path) or cell.limit)
         case ClipGates():
-            expected = "no clip around a PeepholeLSTM, for the operator's is of p c, too"
+            expected = "no clip around a PeepholeLSTM, since the operator also clips p c"
         case _ if getattr(cell, "cell_clip", None) is not None:
-            expected = "no cell_clip, for the operator does not clip c"
+            expected = "no cell_clip, since the operator does not clip c"
         case Wrapper():
-            expected = f"no {type(cell).__name__}, for the operator has nothing like its mean of old and new states"
+            expected = f"no {type(cell).__name__}, since the operator cannot express its mean of old and new states"
         case _:
             return None
     name = path.replace("params", "net", 1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import jax
 
 from jlstm.cells import MinLSTM
-from jlstm.kernels.associative import associative, check
+from jlstm.kernels.associative import associative
 from jlstm.kernels.hoisted import hoisted
 from jlstm.kernels.scan import scan
 from jlstm.types import Backend, Cell
@@ -21,12 +21,15 @@ def choose(where: str, cell: Cell, T: int, named: Backend | None) -> Backend:
 
     Raises NotImplementedError where the named one does not run the cell.
     """
-    if named == "associative":
-        check(where, cell)
+    linear = type(cell) is MinLSTM  # a class derived from it may have another update
+    if named == "associative" and not linear:
+        raise NotImplementedError(
+            f"{where}: backend: 'associative' runs MinLSTM alone, whose steps are linear in its state and whose gates "
+            f"do not see it; got {type(cell).__name__}. Type backend='hoisted'."
+        )
     if named is not None:
         return named
     # On two CPU cores the parallel form takes 0.97 to 1.7 times as long as the loop, the more the longer the sequence
     # (`python -m experiments.benchmark.linear`): its rounds are passes over memory. On GPU and TPU, where each step of
     # a loop costs a launch, it is expected to win, and was not measured.
-    parallel = type(cell) is MinLSTM and T > 1 and jax.default_backend() != "cpu"
-    return "associative" if parallel else "hoisted"
+    return "associative" if linear and T > 1 and jax.default_backend() != "cpu" else "hoisted"

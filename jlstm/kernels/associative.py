@@ -15,18 +15,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jlstm.cells import MinLSTM
 from jlstm.kernels.scan import Carry, Fixed, Options, Steps, scan, select
 from jlstm.types import Array, Cell, Params, Y
-
-
-def check(where: str, cell: Cell) -> None:
-    """Raises NotImplementedError for any other cell; a class derived from `MinLSTM` may have another update."""
-    if type(cell) is not MinLSTM:
-        raise NotImplementedError(
-            f"{where}: backend: 'associative' runs MinLSTM alone, whose steps are linear in its state and whose gates "
-            f"do not see it; got {type(cell).__name__}. Type backend='hoisted'."
-        )
 
 
 def associative(

@@ -99,11 +99,8 @@ class Nudge(NamedTuple):
     z: `pack`ed like z.   after: like (new state, y).
     """
 
-    z: Any
-    after: Any
-
-
-NO_NUDGE = Nudge(None, None)
+    z: Any = None
+    after: Any = None
 
 
 @jax.custom_jvp
@@ -149,7 +146,7 @@ def one(tree: Any) -> Any:
 
 
 def body(
-    cell: Cell, options: Options, params: Params, fixed: Fixed, carry: Carry, step: Steps, nudge: Nudge = NO_NUDGE
+    cell: Cell, options: Options, params: Params, fixed: Fixed, carry: Carry, step: Steps, nudge: Nudge = Nudge()
 ) -> tuple[Carry, tuple[Y | None, Before | None]]:
     """One step."""
     state = carry.state
@@ -175,7 +172,7 @@ def body(
 
 
 def scan(
-    cell: Cell, options: Options, params: Params, fixed: Fixed, carry: Carry, steps: Steps, nudges: Nudge = NO_NUDGE
+    cell: Cell, options: Options, params: Params, fixed: Fixed, carry: Carry, steps: Steps, nudges: Nudge = Nudge()
 ) -> tuple[Carry, tuple[Y | None, Before | None]]:
     """All steps: the final carry, and what `body` emits stacked over T (in input order)."""
     steps = steps._replace(t=None, **{"z" if fixed.fused else "x": None})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import KW_ONLY
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jlstm import checks
-from jlstm.engine import Run, is_recurrent, run_net
+from jlstm.engine import Run, run_net
 from jlstm.records import Net, record
 from jlstm.types import Array, Cell, Key, Layer, Merge, Params, Shape, State
 
@@ -33,6 +34,15 @@ class BidirectionalOutputs(NamedTuple):
 
     forward: Array
     backward: Array
+
+
+MERGES: dict[Merge, Callable[[Array, Array], Any]] = {
+    "concat": lambda forward, backward: jnp.concatenate([forward, backward], axis=-1),
+    "sum": jnp.add,
+    "mul": jnp.multiply,
+    "mean": lambda forward, backward: (forward + backward) / 2,
+    "none": BidirectionalOutputs,
+}
 
 
 @record
@@ -66,7 +76,7 @@ class Bidirectional(Layer):
 
     @property
     def recurrent(self) -> bool:
-        return any(map(is_recurrent, self.directions))
+        return any(net.recurrent for net in self.directions)
 
     def init(self, key: Key, input_size: int | None = None) -> BidirectionalParams:
         checks.key("Bidirectional.init", key)
@@ -82,9 +92,8 @@ class Bidirectional(Layer):
         if self.merge == "concat":
             return forward + backward
         if forward != backward:
-            raise checks.problem(
-                "Bidirectional", "merge", "'concat' or equal output sizes", f"{forward} and {backward}"
-            )
+            came = f"{forward} and {backward}"
+            raise checks.problem("Bidirectional", "merge", "'concat' or equal output sizes", came)
         return forward
 
     def initial_state(self, params: BidirectionalParams, batch_shape: Shape = ()) -> BidirectionalState:
@@ -99,22 +108,7 @@ class Bidirectional(Layer):
             raise NotImplementedError(
                 "step: net: a Bidirectional net needs the end of the sequence for its first output; type unroll."
             )
-        forward, backward = self.directions
+        (forward, backward), back = self.directions, run.at(1).replace(reverse=not run.reverse)
         s_f, y_f, seen_f = run_net(forward, params.forward, inputs, state.forward, run.at(0))
-        s_b, y_b, seen_b = run_net(
-            backward, params.backward, inputs, state.backward, run.at(1).replace(reverse=not run.reverse)
-        )
-        return BidirectionalState(s_f, s_b), self._merge(y_f, y_b), (seen_f, seen_b)
-
-    def _merge(self, forward: Array, backward: Array) -> Any:
-        match self.merge:
-            case "none":
-                return BidirectionalOutputs(forward, backward)
-            case "concat":
-                return jnp.concatenate([forward, backward], axis=-1)
-            case "sum":
-                return forward + backward
-            case "mul":
-                return forward * backward
-            case "mean":
-                return (forward + backward) / 2
+        s_b, y_b, seen_b = run_net(backward, params.backward, inputs, state.backward, back)
+        return BidirectionalState(s_f, s_b), MERGES[self.merge](y_f, y_b), (seen_f, seen_b)

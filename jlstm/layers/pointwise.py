@@ -31,7 +31,6 @@ class Pointwise(Layer):
     @abstractmethod
     def apply(self, params: Params, x: Array, key: Key | None) -> Array:
         """y `[*B, K]` of one step's x `[*B, D]`; `key` is this step's own, None for no noise."""
-        ...
 
     def initial_state(self, params: Params, batch_shape: Shape = ()) -> tuple[()]:
         """`()`: there is none."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jlstm import checks
-from jlstm.engine import Run, is_recurrent, run_net
+from jlstm.engine import Run, run_net
 from jlstm.records import Net, record
 from jlstm.types import Array, Key, Layer, Params, Shape, State
 
@@ -24,12 +24,8 @@ class Residual(Layer):
             raise checks.problem("Residual", "layer", "a net that takes floats [*B, T, D]", checks.show(self.layer))
 
     @property
-    def feature_axes(self) -> int:
-        return self.layer.feature_axes
-
-    @property
     def recurrent(self) -> bool:
-        return is_recurrent(self.layer)
+        return self.layer.recurrent
 
     def init(self, key: Key, input_size: int | None = None) -> Params:
         self.output_size(input_size)

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from jlstm import checks
-from jlstm.engine import Run, is_recurrent, run_net
+from jlstm.engine import Run, run_net
 from jlstm.records import record
 from jlstm.types import Array, Cell, Key, Layer, Params, Shape, State
 
@@ -49,7 +49,7 @@ class Stack(Layer):
 
     @property
     def recurrent(self) -> bool:
-        return any(map(is_recurrent, self.layers))
+        return any(layer.recurrent for layer in self.layers)
 
     def init(self, key: Key, input_size: int | None = None) -> tuple[Params, ...]:
         """Parameters; `input_size` is D, None where the stack begins with `Embed`."""
@@ -74,7 +74,7 @@ class Stack(Layer):
     def unroll(
         self, params: tuple[Params, ...], inputs: Array, state: tuple[State, ...], run: Run
     ) -> tuple[tuple[State, ...], Any, tuple[Any, ...]]:
-        last = max((n for n, layer in enumerate(self.layers) if is_recurrent(layer)), default=0)
+        last = max((n for n, layer in enumerate(self.layers) if layer.recurrent), default=0)
         states, traces = [], []
         for n, (layer, p, s) in enumerate(zip(self.layers, params, state, strict=True)):
             here = run.at(n)

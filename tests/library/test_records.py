@@ -53,7 +53,7 @@ def test_fields_are_checked_by_their_types():
             "Base: dtype: expected a floating dtype of at least 16 bits, got int8.",
         ),
         (lambda: Derived(0), ValueError, "Derived: size: expected a positive int, got 0."),
-        (lambda: Derived(1, rate=1), ValueError, "Derived: rate: expected a rate in [0, 1), got 1.0."),
+        (lambda: Derived(1, rate=1), ValueError, "Derived: rate: expected a rate in [0, 1), got 1."),
     ):
         with pytest.raises(kind) as error:
             make()

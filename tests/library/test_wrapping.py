@@ -174,14 +174,14 @@ class NoH(Grouped):
         (
             lambda: VariationalDropout(LSTM(H), float("nan")),
             ValueError,
-            "input_rate: expected a finite number, got nan.",
+            "input_rate: expected a rate in [0, 1), got nan.",
         ),
         (
             lambda: Zoneout(NoH(), 0.1),
             ValueError,
             "h_rate: expected 0, since NoH has no h in its state_groups, got 0.1.",
         ),
-        (lambda: ClipGates(LSTM(H), 0), ValueError, "limit: expected a number above 0, got 0.0."),
+        (lambda: ClipGates(LSTM(H), 0), ValueError, "limit: expected a number above 0, got 0."),
         (lambda: Zoneout(LSTM, 0.1), TypeError, "expected a Cell or a Layer, got the class LSTM. Type LSTM(...)."),
         (lambda: Zoneout(jlstm.Dense(2), 0.1), TypeError, "expected a Cell, got Dense."),
         (lambda: Zoneout(LSTM(H), 1.0), ValueError, "h_rate: expected a rate in [0, 1), got 1.0."),

@@ -188,7 +188,7 @@ VALUES = [
         (f"Dropout({rate})", ValueError, f"Dropout: rate: expected a rate in [0, 1), got {rate}.")
         for rate in (1.0, -0.1)
     ],
-    ("Dropout(np.nan)", ValueError, "Dropout: rate: expected a finite number, got nan."),
+    ("Dropout(np.nan)", ValueError, "Dropout: rate: expected a rate in [0, 1), got nan."),
     ("Dropout('0.5')", TypeError, f"Dropout: rate: {NUMBER}, got '0.5'."),
     ("Dropout(True)", TypeError, f"Dropout: rate: {NUMBER}, got True."),
     ("Dropout(jnp.array(0.5))", TypeError, f"Dropout: rate: {NUMBER}, got an array float32[]."),
