@@ -1,1 +1,1 @@
-"""Experiments with jlstm: `python -m experiments.run configs/adding.toml` (`--help` says the rest)."""
+"""Experiments with jlstm: `python -m experiments.run configs/adding.toml` (`--help` lists the options)."""

@@ -1,8 +1,8 @@
-"""Checkpoints of a run or a sweep: written beside the training, verified when read, the newest and the best kept.
+"""Checkpoints of a run or a sweep, written in the background and verified when read. The newest and the best are kept.
 
-orbax writes a checkpoint, makes it appear whole or not at all, and clears away old ones. What it is handed is one array
-of bytes under a SHA-256: damage that it would not notice is seen, and the checkpoint before it is taken. (And where a
-disk is full, many arrays would fail at once, each of them loudly.)
+orbax writes a checkpoint atomically and deletes old ones. Each checkpoint is one array of bytes with a SHA-256, which
+detects damage that orbax does not notice; the checkpoint before it is then used. (With many arrays, a full disk would
+give many errors at once.)
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ import orbax.checkpoint.experimental.v1 as ocp
 from experiments.disk import reason
 
 MEASURE = "measure"  # the name of orbax's metric that decides which checkpoint is the best
-BROKEN = "broken"  # where checkpoints that cannot be read are set aside
-PACKED = "packed"  # the one array of the tree that orbax is handed
+BROKEN = "broken"  # the folder for checkpoints that cannot be read
+PACKED = "packed"  # the name of the only array in the tree that orbax saves
 
-# All that orbax logs as an error it also raises, and this is where it is told in one line.
+# orbax also raises every error that it logs; this module reports it in one line.
 logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 
 class Restored(NamedTuple):
-    """What a checkpoint holds: a state like the template's, its step, and the facts saved with it."""
+    """The content of a checkpoint: a state like the template, its step, and the facts saved with it."""
 
     state: Any
     step: int
@@ -41,8 +41,8 @@ class Restored(NamedTuple):
 class Checkpoints:
     """The checkpoints under one directory, named by their step.
 
-    keep: so many of the newest stay, and the best one by the measure handed to `save`.
-    warn: gets one line for each checkpoint that cannot be read.
+    keep: the number of newest ones to keep, besides the best one by the measure given to `save`.
+    warn: called with one line for each checkpoint that cannot be read.
     """
 
     def __init__(self, path: Path, *, keep: int, higher_is_better: bool, warn: Callable[[str], None]) -> None:
@@ -51,39 +51,39 @@ class Checkpoints:
         self._pending: Any = None  # the save that is being written
 
     def save(self, step: int, state: Any, facts: Mapping[str, Any], measure: float | None) -> None:
-        """Copies `state` to the host and writes it in the background; waits for the save before it.
+        """Wait for the previous save, copy `state` to the host, and write it in the background.
 
-        measure: on held-out data at this step, None where it was not evaluated. Raises what the save before raised.
+        measure: on held-out data at this step, None if not evaluated. Raises the error of the previous save, if any.
         """
         self.wait()
         tree = {PACKED: _pack(state, facts)}
         metrics = None if measure is None else {MEASURE: measure}
-        # A run that fell back to an older checkpoint comes by a step again.
+        # A run that fell back to an older checkpoint reaches the same step again.
         self._pending = self._open().save_async(step, tree, force=True, overwrite=True, metrics=metrics)
 
     def restore(self, template: Any) -> Restored | None:
-        """The newest checkpoint that is whole and fits `template`, None where there is none.
+        """Return the newest checkpoint that is intact and fits `template`, or None.
 
-        One that is not is moved into the folder `broken`, with a warning.
+        Checkpoints that are damaged or do not fit are moved into the folder `broken`, with a warning.
         """
         self.wait()
         found = []
-        # The older ones, too: the writer reads all of them, and would stumble.
+        # Read the older ones, too: the writer reads all of them and would fail.
         for step in sorted((int(p.name) for p in self.path.glob("*") if p.name.isdecimal()), reverse=True):
             try:
                 found.append(_read(self.path / str(step), template))
-            except Exception as error:  # whatever orbax and its readers make of a damaged file
+            except Exception as error:  # any error that orbax raises for a damaged file
                 self._set_aside(step, error)
         return found[0] if found else None
 
     def wait(self) -> None:
-        """Returns when all that was saved is on disk; raises what went wrong with it."""
+        """Wait until the last save is on disk. Raises its error, if any."""
         if self._pending is not None:
             pending, self._pending = self._pending, None
             pending.result()
 
     def close(self) -> None:
-        """Waits, and ends the writer."""
+        """Wait for the last save, then close the writer."""
         try:
             self.wait()
         finally:
@@ -92,7 +92,7 @@ class Checkpoints:
                 writer.close()
 
     def _open(self) -> Any:
-        """The writer, made when first needed: it looks at the checkpoints that are there."""
+        """Return the writer. It is made when first needed, since it reads the existing checkpoints."""
         if self._writer is None:
             policies: Any = ocp.training.preservation_policies
             best = policies.BestN(
@@ -104,7 +104,7 @@ class Checkpoints:
             self._writer = ocp.training.Checkpointer(
                 str(self.path),
                 preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(self.keep), best]),
-                cleanup_tmp_directories=True,  # of a process that was killed while it wrote
+                cleanup_tmp_directories=True,  # left by a process that was killed while writing
             )
         return self._writer
 
@@ -115,12 +115,12 @@ class Checkpoints:
         target = aside / (f"{step}.{taken}" if taken else str(step))
         (self.path / str(step)).rename(target)
         self.warn(
-            f"checkpoint {step} cannot be read ({reason(error)}): moved to {target}. Going on from the one before."
+            f"checkpoint {step} cannot be read ({reason(error)}): moved to {target}. Continuing from the one before."
         )
 
 
 def _leaves(state: Any) -> list[tuple[str, np.ndarray]]:
-    """The arrays of a state on the host, and their places in it."""
+    """Return the path and the array, on the host, of each leaf of a state."""
     return [(jax.tree_util.keystr(at), np.asarray(leaf)) for at, leaf in jax.tree_util.tree_leaves_with_path(state)]
 
 
@@ -129,7 +129,7 @@ def _layout(state: Any) -> list[list[Any]]:
 
 
 def _pack(state: Any, facts: Mapping[str, Any]) -> np.ndarray:
-    """A line with the SHA-256 of all behind it, a line of JSON that says what follows, and the arrays' bytes."""
+    """Pack a line with the SHA-256 of the rest, a line of JSON that describes the arrays, and the arrays' bytes."""
     header = json.dumps({"leaves": _layout(state), "facts": facts}).encode()
     contents = header + b"\n" + b"".join(leaf.tobytes() for _, leaf in _leaves(state))
     return np.frombuffer(_seal(contents) + b"\n" + contents, np.uint8)
@@ -140,11 +140,11 @@ def _seal(contents: bytes) -> bytes:
 
 
 def _read(path: Path, template: Any) -> Restored:
-    """The checkpoint at `path`; raises where it is not what was written, or not of this net."""
+    """Read the checkpoint at `path`. Raises an error if it is damaged or belongs to another net."""
     tree: Any = ocp.load(str(path))
     seal, _, contents = np.asarray(tree[PACKED]).tobytes().partition(b"\n")
     if seal != _seal(contents):
-        raise ValueError("its SHA-256 is not that of its contents")
+        raise ValueError("its SHA-256 does not match its contents")
     header, _, body = contents.partition(b"\n")
     there, wanted = json.loads(header), _layout(template)
     if there["leaves"] != wanted:

@@ -1,4 +1,4 @@
-"""From a TOML file, the files it `extends` and `table.key=value` overrides to a `Config`, or to one line a mistake."""
+"""Read a `Config` from a TOML file, the files that it `extends`, and overrides; report one line per mistake."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from experiments import sweep
 from experiments.schema import WITHOUT_CLIP, WITHOUT_FORGET_GATE, WRAPPERS, Config, Model
 from experiments.task_schema import TASKS
 
-# pydantic's words -> a line that reads on from "expected".
+# pydantic's words -> words that can follow "expected".
 PLAINER = (
     ("greater than or equal to", ">="),
     ("greater than", ">"),
@@ -29,7 +29,7 @@ COMMAND_LINE = "command line"
 
 
 class UsageError(Exception):
-    """What the user typed cannot be run. Each argument is one line that says what to type instead; exit code 2."""
+    """The command or the config is wrong. Each argument is one line that says what to type instead; exit code 2."""
 
 
 class Request(NamedTuple):
@@ -41,7 +41,7 @@ class Request(NamedTuple):
 
 
 def load(path: str, overrides: Sequence[str] = ()) -> Request:
-    """The config of the file `path` with `table.key=value` overrides; UsageError names every mistake at once."""
+    """Load the config in the file `path` with `table.key=value` overrides. Raises one UsageError for all mistakes."""
     tables, origins = _read(Path(path), ())
     keys = []
     for text in overrides:
@@ -67,7 +67,7 @@ def load(path: str, overrides: Sequence[str] = ()) -> Request:
 
 
 def _contradictions(config: Config) -> list[str]:
-    """What no single key shows."""
+    """Return one line for each conflict between keys."""
     found = []
     if config.task.name == "char_lm" and config.model.bidirectional:
         found.append(
@@ -91,7 +91,7 @@ def _contradictions(config: Config) -> list[str]:
             f"got {_show(model.forget_bias)}. Type model.forget_bias={_show(plain.forget_bias)}."
         )
     if model.wrappers and not found:
-        from experiments.model import build_cell  # here, for it imports jax, which takes a second
+        from experiments.model import build_cell  # here, since it imports jax, which takes a second
 
         try:
             build_cell(model, memory=2)
@@ -101,7 +101,7 @@ def _contradictions(config: Config) -> list[str]:
 
 
 def _check_sweep(config: Config, path: str) -> list[str]:
-    """What is wrong with the lists of [sweep]: every value must be one that the key itself could have."""
+    """Return one line for each mistake in the lists of [sweep]. Every value must be valid for the key itself."""
     found = []
     for name, values in sweep.swept(config).items():
         if name == "train.seed":
@@ -121,7 +121,7 @@ def _check_sweep(config: Config, path: str) -> list[str]:
 
 
 def _read(path: Path, above: tuple[Path, ...]) -> tuple[dict[str, Any], dict[tuple[str, str], str]]:
-    """The tables of a file laid over those it extends, and which file every (table, key) came from."""
+    """Return the tables of a file over those it extends, and the file that each (table, key) came from."""
     chain = (*above, path)
     if path.resolve() in [p.resolve() for p in above]:
         circle = " -> ".join(str(p) for p in chain)
@@ -152,7 +152,7 @@ def _read(path: Path, above: tuple[Path, ...]) -> tuple[dict[str, Any], dict[tup
 
 
 def _parse_override(text: str) -> tuple[list[str], Any]:
-    """`table.key=value`, and `sweep.table.key=[...]`; the value is TOML, and text that is not TOML is a string."""
+    """Parse `table.key=value` or `sweep.table.key=[...]`. The value is TOML; text that is not TOML is a string."""
     left, equals, right = text.partition("=")
     names = left.strip().split(".")
     if not (equals and all(names)) or len(names) not in ((2, 3) if names[0] == "sweep" else (2,)):
@@ -169,13 +169,13 @@ def _parse_override(text: str) -> tuple[list[str], Any]:
 def _explain(
     error: ValidationError, tables: dict[str, Any], origins: dict[tuple[str, str], str], path: str
 ) -> list[str]:
-    """One line for every key that pydantic rejects. A union gives one error a member: these are one line here."""
+    """Return one line for every key that pydantic rejects. The errors of a union, one per member, become one line."""
     wanted: dict[tuple[str, ...], list[str]] = {}
     lines: list[str] = []
     for item in error.errors():
         place = [str(part) for part in item["loc"]]
         if place[:1] == ["task"] and place[1:2] and place[1] in TASKS:
-            del place[1]  # the tag of the union, no key of the file
+            del place[1]  # the tag of the union, not a key of the file
         if place[0] == "sweep" and place[2:]:  # sweep.train.learning_rate
             value = tables["sweep"][place[1]][place[2]]
             name = ".".join(place[:3])
@@ -204,14 +204,12 @@ def _explain(
                 message = f"a table [{name}]"
             wanted.setdefault((where, *location), []).append(message)
             if len(wanted[where, *location]) == 1:
-                lines.append(
-                    "\0".join((where, *location))
-                )  # its place in the order; written when all members are known
+                lines.append("\0".join((where, *location)))  # a placeholder, replaced when all members are known
     return [_write_wanted(line.split("\0"), wanted, tables) if "\0" in line else line for line in lines]
 
 
 def _explain_wrapper(item: Any, wrappers: list[Any]) -> str:
-    """What is wrong with one of model.wrappers: ("model", "wrappers", its number, its name, key)."""
+    """Return the line for a mistake in model.wrappers. item's loc: ("model", "wrappers", number, name, key)."""
     number, (key, *_) = item["loc"][2], (*item["loc"][4:], "name")
     came, at = wrappers[number], f"model.wrappers[{number}]"
     if not isinstance(came, dict):
@@ -230,7 +228,7 @@ def _explain_wrapper(item: Any, wrappers: list[Any]) -> str:
 
 
 def _plain(message: str) -> str:
-    """pydantic's message as what was expected."""
+    """Return pydantic's message as words that can follow "expected"."""
     message = message.removeprefix("Input should be ")
     for theirs, ours in PLAINER:
         message = message.replace(theirs, ours)
@@ -249,7 +247,7 @@ def _write_wanted(entry: list[str], wanted: dict[tuple[str, ...], list[str]], ta
 
 
 def _suggest(location: tuple[str, ...], tables: dict[str, Any]) -> str:
-    """Did you mean: a near name in this table, else the same name in another, else all names."""
+    """Return a hint: a similar name in this table, else the same name in another table, else all names."""
     if len(location) == 1:
         homes = {key: f"{key} under [{t}]" for t in Config.model_fields if t != "sweep" for key in _fields(t, tables)}
         near = difflib.get_close_matches(location[0], [*homes, *Config.model_fields], n=1)
@@ -266,7 +264,7 @@ def _suggest(location: tuple[str, ...], tables: dict[str, Any]) -> str:
 
 
 def _fields(table: str, tables: dict[str, Any]) -> dict[str, Any]:
-    """The keys of a table; of [task], those of the task that is named, else of all."""
+    """Return the keys of a table; for [task], those of the named task, or of all tasks if none is named."""
     if table != "task":
         return Config.model_fields[table].annotation.model_fields  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
     task = tables.get("task")
@@ -280,7 +278,7 @@ def _any_of(names: Iterable[str]) -> str:
 
 
 def _show(value: Any) -> str:
-    """A value as it is typed in TOML."""
+    """Return a value as you type it in TOML."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}={_show(of)}" for key, of in value.items()) + "}"
     if isinstance(value, list):

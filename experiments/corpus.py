@@ -1,7 +1,7 @@
-"""The text of the character language model: Python's own library source, or any text of the user's, as bytes.
+"""The text of the character language model, as bytes: the source code of Python's standard library, or your own text.
 
-Nothing is downloaded. The default corpus is the standard library of the Python that runs, without its tests; it differs
-a little from version to version, so a result names the version, the file count, the bytes and their SHA-256.
+Nothing is downloaded. The default corpus is the standard library of the running Python, without its tests. It differs
+slightly between versions, so a result records the version, the file count, the bytes and their SHA-256.
 """
 
 import hashlib
@@ -20,17 +20,17 @@ Bytes: TypeAlias = npt.NDArray[np.uint8]
 Ids: TypeAlias = npt.NDArray[np.int32]
 
 HELD_OUT = 0.05  # of the bytes
-MIN_BYTES = 10_000  # below this the held-out part, under 500 bytes, measures nothing
+MIN_BYTES = 10_000  # with fewer, the held-out part is under 500 bytes, too short to measure
 
 # Directories of the standard library that are not its source code. `encodings` and `pydoc_data` are written by
-# generators: the code pages are near copies of each other, so a held-out one would have been seen in training. The
-# programs (idlelib, lib2to3, turtledemo) are there or not as the distribution packages Python.
+# generators; the code pages are near copies of each other, so a held-out one would have been seen in training. The
+# programs (idlelib, lib2to3, turtledemo) are missing in some distributions of Python.
 _TESTS = {"test", "tests", "idle_test"}
 _INSTALLED = {"site-packages", "dist-packages", "__pycache__"}
 _GENERATED = {"encodings", "pydoc_data"}
 _PROGRAMS = {"idlelib", "lib2to3", "turtledemo"}
 _SKIPPED = _TESTS | _INSTALLED | _GENERATED | _PROGRAMS
-# Written when Python was built (with its paths) or by the administrator: other bytes on every machine.
+# Written when Python was built (with its paths) or by the administrator, so the bytes differ between machines.
 _MACHINE = ("_sysconfigdata", "_sysconfig_vars", "sitecustomize", "usercustomize")
 
 _UNKNOWN = "\N{REPLACEMENT CHARACTER}".encode()
@@ -40,9 +40,9 @@ _DEFAULT = 'or data.path="" for the source code of Python\'s standard library.'
 
 @dataclass(frozen=True, eq=False)  # arrays have no single truth value: compare sha256
 class Corpus:
-    """A text in bytes, split once and for all into a part to train on and a part to measure on.
+    """A text in bytes with a fixed split into a training part and a held-out part.
 
-    train       uint8 [N], the files to train on, one after the other in the order of their paths
+    train       uint8 [N], the training files, one after the other in the order of their paths
     held_out    uint8 [M], about 5 % of the bytes: whole files, or the end where the text is one file
     vocabulary  the distinct bytes of `train`, ascending
     files       number of (non-empty) files in both parts
@@ -65,7 +65,7 @@ class Corpus:
         return len(self.vocabulary) + 1
 
     def encode(self, text: Bytes | bytes) -> Ids:
-        """Ids, int32 `[n]`, of the `n` bytes of `text` (uint8 `[n]` or bytes). Raises TypeError for anything else.
+        """Return the ids, int32 `[n]`, of the `n` bytes of `text` (uint8 `[n]` or bytes). Raises TypeError otherwise.
 
         A byte that is not in the vocabulary becomes the last id, `size - 1`.
         """
@@ -78,7 +78,7 @@ class Corpus:
         return ids[given]
 
     def decode(self, ids: npt.NDArray[np.integer] | Sequence[int]) -> str:
-        """The text of integer `ids` `[n]`; U+FFFD stands for the last id and for bytes that are not UTF-8.
+        """Return the text of integer `ids` `[n]`. U+FFFD stands for the last id and for bytes that are not UTF-8.
 
         Raises ValueError for an id outside `0 .. size - 1`.
         """
@@ -93,22 +93,23 @@ class Corpus:
 
 
 def load(path: str = "") -> Corpus:
-    """The corpus at `path`: a UTF-8 text file, or a directory, of which every UTF-8 text file is taken.
+    """Load the corpus at `path`: a UTF-8 text file, or every UTF-8 text file of a directory.
 
-    `path=""` is the source code of this Python's standard library, found through `sysconfig`: every `*.py` but the
-    tests, the generated tables (`encodings`, `pydoc_data`), the programs beside it (`idlelib`, `lib2to3`, `turtledemo`)
-    and what was installed or written for one machine. In a user's directory binary files (not UTF-8, or with a zero
-    byte), hidden files and directories, `__pycache__` and virtual environments are passed over.
+    `path=""` is the source code of this Python's standard library, found through `sysconfig`: every `*.py` except the
+    tests, the generated tables (`encodings`, `pydoc_data`), the programs (`idlelib`, `lib2to3`, `turtledemo`) and the
+    files installed or written for one machine. In your own directory, binary files (not UTF-8, or with a zero byte),
+    hidden files and directories, `__pycache__` and virtual environments are skipped.
 
-    The split depends on the files alone, never on a seed: files go to the held-out part in the order of the SHA-256 of
-    their relative paths, each that keeps it within 5 % of the bytes. Where that finds less than 2.5 % (one file, or few
-    large ones), the last 5 % of the text is held out, from the start of a line where there is one nearby.
+    The split depends on the files alone, never on a seed. Files are visited in the order of the SHA-256 of their
+    relative paths; a file is held out if the held-out part stays within 5 % of the bytes. If this holds out less than
+    2.5 % (one file, or few large ones), the last 5 % of the text is held out instead, from a nearby start of a line if
+    there is one.
 
-    Raises ValueError: no such path, nothing readable, not UTF-8, no text, under 10 000 bytes.
+    Raises ValueError for a path that is missing or unreadable, for text that is not UTF-8, and under 10 000 bytes.
     """
     if path:
         root = Path(path).expanduser()
-        if not os.path.exists(root):  # Path.exists raises where a parent may not be read
+        if not os.path.exists(root):  # Path.exists raises if a parent is not readable
             raise ValueError(
                 f"corpus: data.path: expected a text file or a directory, got {path!r}, which does not exist. "
                 f"{_HINT}, {_DEFAULT}"
@@ -142,17 +143,17 @@ def load(path: str = "") -> Corpus:
 
 
 def _library_files(root: Path) -> dict[str, bytes]:
-    """The standard library's own source: relative posix path -> bytes, in the order of the paths."""
+    """Read the standard library's own source: relative posix path -> bytes, in the order of the paths."""
     found: list[Path] = []
     for directory, below, names in os.walk(root):
-        # Pruned here, not filtered after: site-packages can hold a hundred times the library.
+        # Prune the walk instead of filtering its result: site-packages can be a hundred times larger than the library.
         below[:] = [d for d in below if d not in _SKIPPED and not d.startswith("config-")]
         found += [Path(directory, n) for n in names if n.endswith(".py") and not n.startswith(_MACHINE)]
     return _read_all(root, found)
 
 
 def _user_files(root: Path, path: str) -> dict[str, bytes]:
-    """The text file `root`, or all text files under it: relative posix path -> bytes, in the order of the paths."""
+    """Read the text file `root`, or all text files in it: relative posix path -> bytes, in the order of the paths."""
     if not root.is_dir():
         data = _read(root)
         if data is None:
@@ -173,19 +174,19 @@ def _user_files(root: Path, path: str) -> dict[str, bytes]:
 
 
 def _read_all(root: Path, found: list[Path]) -> dict[str, bytes]:
-    """The texts among the files `found` under `root`: relative posix path -> bytes, in the order of the paths."""
-    # As strings: Path sorts differently on Windows, and the file system's own order is nobody's.
+    """Read the text files of `found` under `root`: relative posix path -> bytes, in the order of the paths."""
+    # Sort strings: Path sorts differently on Windows, and the order of the file system is arbitrary.
     named = sorted((p.relative_to(root).as_posix(), p) for p in found if p.is_file())
     texts = {name: _read(file) for name, file in named}
     return {name: data for name, data in texts.items() if data}
 
 
 def _read(file: Path) -> bytes | None:
-    """The bytes of a text file; None where it is not UTF-8 or, as git judges, has a zero byte near its start."""
+    """Read the bytes of a text file. Returns None if it is not UTF-8 or, as in git, has a zero byte near its start."""
     try:
         with file.open("rb") as stream:
             start = stream.read(8192)
-            if b"\0" in start:  # seen before a model file of gigabytes is read whole
+            if b"\0" in start:  # checked before a model file of gigabytes is read whole
                 return None
             data = start + stream.read()
     except OSError as error:
@@ -198,7 +199,7 @@ def _read(file: Path) -> bytes | None:
 
 
 def _split(files: dict[str, bytes]) -> tuple[bytes, bytes]:
-    """(train, held out), as `load` says."""
+    """Return (train, held out), as `load` describes."""
     room = int(HELD_OUT * sum(map(len, files.values())))
     chosen: set[str] = set()
     held = 0
@@ -211,7 +212,7 @@ def _split(files: dict[str, bytes]) -> tuple[bytes, bytes]:
         return train, b"".join(data for name, data in files.items() if name in chosen)
     text = b"".join(files.values())
     cut = len(text) - room
-    line = text.find(b"\n", cut, cut + room // 5) + 1  # 0 where the lines are long
+    line = text.find(b"\n", cut, cut + room // 5) + 1  # 0 if the lines are long
     while not line and text[cut] & 0xC0 == 0x80:  # else the cut would fall inside a UTF-8 character
         cut += 1
     return text[: line or cut], text[line or cut :]

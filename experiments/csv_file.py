@@ -1,4 +1,4 @@
-"""Columns of numbers from the user's CSV file: every mistake in it is one line that says where it is and what to do."""
+"""Read columns of numbers from the user's CSV file. Each mistake is one line with its place and the correction."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ import numpy as np
 
 from experiments.config import UsageError
 
-SHOWN = 5  # mistakes of one file
-TOO_LARGE = 1e100  # a square of it is still a number
+SHOWN = 5  # at most this many mistakes of one file
+TOO_LARGE = 1e100  # its square is still finite
 
-# float() takes more: "1_000", "nan", digits of other scripts.
+# float() also accepts "1_000", "nan" and digits of other scripts.
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
 
 
 def read(path: str, columns: Sequence[tuple[str, str]], delimiter: str = ",") -> dict[str, np.ndarray]:
-    """The columns `(key of the config, name)`, float64 `[rows]` each, by name.
+    """Read the columns `(key of the config, name)`; return float64 `[rows]` by name.
 
-    The first line holds the names. A number is written with a decimal point; the other columns may hold anything.
-    Raises UsageError: no such file, not UTF-8, no header, an unknown or a doubled name, a row with another number of
-    fields, a cell that is empty, no number or not finite.
+    The first line has the names. Numbers have a decimal point; the other columns may contain anything.
+    Raises UsageError for a missing file, text that is not UTF-8, no header, an unknown or repeated name, a row with
+    another number of fields, and a cell that is empty, not a number or not finite.
     """
     lines = _lines(path, delimiter)
     if not lines:
@@ -62,7 +62,7 @@ def read(path: str, columns: Sequence[tuple[str, str]], delimiter: str = ",") ->
 
 
 def _lines(path: str, delimiter: str) -> list[tuple[int, list[str]]]:
-    """Every row with the number of its last line in the file; without the empty lines at the end."""
+    """Return every row with the number of its last line in the file, without the empty lines at the end."""
     if not path:
         raise UsageError("data.path: expected a CSV file, got nothing. Type data.path=/path/to/table.csv.")
     try:
@@ -118,7 +118,7 @@ def _suggest(name: str, names: list[str]) -> str:
 
 
 def _number(cell: str) -> float | str:
-    """The number, or what is wrong."""
+    """Return the number, or a message about the mistake."""
     if NUMBER.fullmatch(cell) and abs(float(cell)) < TOO_LARGE:
         return float(cell)
     if not cell:

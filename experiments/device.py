@@ -1,4 +1,4 @@
-"""Which device a run uses, and whether a better one lies idle."""
+"""The device that a run uses, and a warning if a GPU is not used."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import jax
 
 
 def describe() -> str:
-    """The backend, the kind of device and how many there are: `cpu, 2 cores` or `gpu, NVIDIA H100 x1`."""
+    """Return the backend, the kind of device and the number of devices: `cpu, 2 cores` or `gpu, NVIDIA H100 x1`."""
     devices = jax.devices()
     platform = devices[0].platform
     if platform == "cpu":
@@ -19,13 +19,13 @@ def describe() -> str:
 
 
 def nvidia_visible() -> bool:
-    """Whether this machine shows an NVIDIA GPU, seen without CUDA."""
+    """Return True if this machine has an NVIDIA GPU, detected without CUDA."""
     signs = (Path("/proc/driver/nvidia/version"), Path("/dev/nvidia0"))
     return any(sign.exists() for sign in signs) or shutil.which("nvidia-smi") is not None
 
 
 def warning() -> str | None:
-    """The line to show when a GPU is there and jax runs on the CPU."""
+    """Return a warning if there is a GPU but jax runs on the CPU, else None."""
     if jax.default_backend() != "cpu" or not nvidia_visible():
         return None
     chosen = os.environ.get("JAX_PLATFORMS", "")

@@ -1,4 +1,4 @@
-"""The run directory: where a run is kept, what it holds, and whether it may start, continue or be replaced.
+"""The run directory: its path, its files, and the checks before a run starts, continues or is replaced.
 
 config.toml  metrics.jsonl  model.safetensors  run.json  *.png  checkpoints/
 """
@@ -30,13 +30,13 @@ from experiments.sweep import Setting
 
 ROOT = Path("runs")
 CHECKPOINTS = "checkpoints"
-BEFORE_A_RUN = {"lock", "run.json.tmp"}  # what a process leaves that was killed before it wrote run.json
-LONGEST_NAME = 120  # of 255 that file systems allow, so that the path can be typed and read
+BEFORE_A_RUN = {"lock", "run.json.tmp"}  # left by a process that was killed before it wrote run.json
+LONGEST_NAME = 120  # file systems allow 255; shorter names are easier to type and read
 PACKAGES = ("jax", "jaxlib", "numpy", "optax")
 
 
 def place(request: Request) -> Path:
-    """run.dir, or runs/<config>/<overrides>-s<seed>; an override is written as the value that it became."""
+    """Return run.dir, or runs/<config>/<overrides>-s<seed>. An override has its value in the resolved config."""
     config = request.config
     if config.run.dir:
         return Path(config.run.dir).expanduser()
@@ -53,13 +53,13 @@ def place(request: Request) -> Path:
 
 
 def place_of(setting: Setting, place: Path) -> Path:
-    """Where one of a sweep's programs is kept, inside the sweep's place; without static keys that place itself."""
+    """Return the directory of one program of a sweep, inside the sweep's `place`; without static keys, `place`."""
     name = ",".join(f"{key}={value}" for key, value in setting.static.items())
     return place / _safe(name) if name else place
 
 
 def _safe(text: str) -> str:
-    """A file name; where it had to be changed, a hash of `text` keeps it unique."""
+    """Return `text` as a file name. If characters had to change, a hash of `text` keeps the name unique."""
     name = re.sub(r"[^A-Za-z0-9._=,+-]", "_", text)
     if name == text and len(name) <= LONGEST_NAME:
         return name
@@ -67,16 +67,16 @@ def _safe(text: str) -> str:
 
 
 class RunDirectory:
-    """One run's files. `result` is what the run reached, None until it is finished."""
+    """The files of one run. `result` is the run's result, None until it is finished."""
 
     def __init__(self, path: Path, config: Config, *, resume: bool = False, overwrite: bool = False) -> None:
         self.path, self.config, self.resume, self.overwrite = path, config, resume, overwrite
         self._began, self._earlier = time.monotonic(), 0.0
-        self.listener: Callable[[dict[str, Any]], None] = lambda line: None  # gets every line of metrics, too
+        self.listener: Callable[[dict[str, Any]], None] = lambda line: None  # receives every line of metrics
         self.look()
 
     def look(self) -> None:
-        """Reads what is there, and changes nothing. UsageError where that is a run and no option says what to do."""
+        """Read the directory and change nothing. Raises UsageError if this run may neither start nor continue there."""
         path, config = self.path, self.config
         self.record: dict[str, Any] = {}
         self._refuse_foreign()
@@ -106,7 +106,7 @@ class RunDirectory:
             raise UsageError(f"{self.path}: expected a run or nothing, got other files. Type run.dir=runs/another.")
 
     def _difference(self) -> str:
-        """What the config there says otherwise, the first two keys of it."""
+        """Return the first two keys in which the stored config differs."""
         there, here = self.record["config"], self.config.model_dump()
         there = there | {"model": PLAIN_MODEL | there.get("model", {})}
         found = [
@@ -118,13 +118,13 @@ class RunDirectory:
         return "; ".join(found[:2]) or "its run.json was changed"
 
     def begin(self, facts: dict[str, Any]) -> None:
-        """Makes the directory, writes run.json and config.toml; with overwrite, empties it of the last run."""
+        """Make the directory, write run.json and config.toml; with overwrite, delete the last run's files."""
         self.path.mkdir(parents=True, exist_ok=True)
         self._began = time.monotonic()
-        # First: a run that is killed from here on is an unfinished one, and no longer the last run's result.
+        # First, so that a run killed from here on counts as unfinished and does not show the last run's result.
         self.update(
             status="running",
-            id=self.record.get("id") or secrets.token_hex(8),  # what a tracker knows the run by
+            id=self.record.get("id") or secrets.token_hex(8),  # the run's id in a tracker
             config=self.config.model_dump(),
             config_sha256=self.config.sha256(),
             seed=self.config.train.seed,
@@ -138,21 +138,21 @@ class RunDirectory:
             started=self.record.get("started") or datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
         if self.overwrite:
-            for file in self.path.iterdir():  # only what a run writes: nobody else's file is deleted
+            for file in self.path.iterdir():  # only files that a run writes; other files are kept
                 if file.suffix in (".png", ".safetensors", ".jsonl") or file.name == "sample.txt":
                     file.unlink()
             shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)
         _write(self.path / "config.toml", self.config.toml())
 
     def update(self, **entries: Any) -> None:
-        """Writes entries into run.json."""
+        """Write entries into run.json."""
         self.record = {**self.record, **entries}
         _write(self.path / "run.json", json.dumps(self.record, indent=2) + "\n")
 
     def log_members(self, step: int, going: np.ndarray, **columns: Any) -> None:
-        """Appends a line to metrics.jsonl for every member that is `going` `[N]`; a column is `[N]` or one number.
+        """Append a line to metrics.jsonl for every member that is `going` `[N]`. A column is `[N]` or one number.
 
-        A single run's lines have no `member`. A number that is none is null: NaN is no JSON.
+        A single run's lines have no `member`. NaN and infinity become null, since JSON has neither.
         """
         lines: list[dict[str, Any]] = []
         for i in np.flatnonzero(going):
@@ -166,24 +166,24 @@ class RunDirectory:
             self.listener(line)
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl."""
+        """Return the lines of metrics.jsonl."""
         file = self.path / "metrics.jsonl"
         text = file.read_text() if file.exists() else ""
         # A process that is killed may leave half a line at the end.
         return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
     def seconds(self) -> float:
-        """Wall time spent on this run, the processes before this one included."""
+        """Return the wall time spent on this run, including earlier processes."""
         return self._earlier + time.monotonic() - self._began
 
     def rewind(self, step: int, seconds: float) -> None:
-        """The run goes on from `step`, after `seconds`: the lines written after it are dropped, half a line too."""
+        """Continue the run from `step`, after `seconds`. Later lines are dropped, also half a line."""
         self._earlier = seconds
         lines = [line for line in self.metrics() if line["step"] <= step]
         _write(self.path / "metrics.jsonl", _json_lines(lines))
 
     def finish(self, result: dict[str, Any]) -> None:
-        """The run is done."""
+        """Mark the run as finished and store its result."""
         self.update(status="finished", result=result)
 
 
@@ -192,7 +192,7 @@ def _json_lines(lines: list[dict[str, Any]]) -> str:
 
 
 def _write(file: Path, text: str) -> None:
-    """The whole file or the old one, never half of it."""
+    """Replace a file atomically: readers see the new text or the old one, never half of it."""
     temporary = file.with_suffix(file.suffix + ".tmp")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, file)

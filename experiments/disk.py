@@ -1,11 +1,11 @@
-"""What a disk that cannot be written to looks like, from the standard library and from orbax."""
+"""Recognise the errors of a disk that cannot be written to, from the standard library and from orbax."""
 
 from __future__ import annotations
 
 import errno
 import os
 
-# A disk that is full or may not be written to; any other OSError is a bug, and keeps its traceback.
+# A disk that is full or not writable. Any other OSError is a bug and keeps its traceback.
 REFUSALS = {
     code: os.strerror(code)
     for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO)
@@ -13,16 +13,16 @@ REFUSALS = {
 
 
 def refusal(error: BaseException) -> str | None:
-    """The system's words where a disk refused to be written to, None where something else went wrong."""
+    """Return the system's message if the disk could not be written to, None for any other error."""
     if isinstance(error, OSError) and error.errno in REFUSALS:
         where = f": {error.filename}" if error.filename else ""
         return f"{REFUSALS[error.errno]}{where}"
-    # orbax's C++ raises ValueError and the like, with the system's words inside.
+    # orbax's C++ raises other classes, such as ValueError, with the system's message inside.
     return next((words for words in REFUSALS.values() if words in str(error)), None)
 
 
 def reason(error: BaseException) -> str:
-    """Any error in a short line."""
+    """Return any error as one short line."""
     text = " ".join(str(error).split())
     text = f"{type(error).__name__}: {text}" if text else type(error).__name__
     return text if len(text) <= 160 else f"{text[:157]}..."

@@ -1,4 +1,4 @@
-"""One config, a run or a sweep, from [tables] to files; and the dry run, which computes nothing."""
+"""Run one config, a single run or a sweep, and write its files; or do a dry run, which computes nothing."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ DONE, UNWRITABLE, DIVERGED = 0, 1, 3
 
 
 def run(request: Request, to: Console, *, resume: bool, overwrite: bool) -> int:
-    """Runs every program of the config that is not finished, and prints the result; returns the exit code."""
+    """Run every unfinished program of the config, print the results, and return the exit code."""
     path = place(request)
-    # A call then runs in the thread that makes it: the threads of a sweep take none from the pool that they wait for.
+    # Each call then runs in its calling thread, so the threads of a sweep do not occupy the pool that they wait for.
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     try:
         return _run(request, path, to, resume=resume, overwrite=overwrite)
     except Exception as error:
         if (words := disk.refusal(error)) is None:
             raise
-        to.print(f"{path}: cannot be written to: {words}. Mend it, and type --resume to continue.", markup=False)
+        to.print(f"{path}: cannot be written to: {words}. Fix the cause, then continue with --resume.", markup=False)
         return UNWRITABLE
 
 
 def _run(request: Request, path: Path, to: Console, *, resume: bool, overwrite: bool) -> int:
     settings = sweep.settings(request.config)
     places = [place_of(setting, path) for setting in settings]
-    # Every refusal comes before any work; a process that is there before what it has left so far.
+    # Every check comes before any work. Check for a running process first, then for its unfinished files.
     trackers.find(request.config.log.tracker)
     for at in places:
         Lock(at).check()
@@ -64,7 +64,7 @@ def _run(request: Request, path: Path, to: Console, *, resume: bool, overwrite: 
 
 
 def _run_setting(setting: sweep.Setting, directory: RunDirectory, name: str, to: Console, signals: Signals) -> int:
-    """One program: trains, evaluates, and writes its directory."""
+    """Train and evaluate one program, and write its directory."""
     path, config = directory.path, setting.config
     if directory.result is not None:
         to.print(f"{path}: finished before. Type --overwrite to run it again.", markup=False)
@@ -74,7 +74,7 @@ def _run_setting(setting: sweep.Setting, directory: RunDirectory, name: str, to:
     def warn(line: str) -> None:
         to.print(f"warning: {line}", style="yellow", markup=False)
 
-    code, task = DONE, tasks.make(config)  # data that cannot be read leave no trace of a run
+    code, task = DONE, tasks.make(config)  # before the directory is made, in case the data cannot be read
     with ExitStack() as stack:
         stack.enter_context(Lock(path))
         directory.look()  # again, now that no other process writes here
@@ -83,7 +83,7 @@ def _run_setting(setting: sweep.Setting, directory: RunDirectory, name: str, to:
             warn(line)
         directory.begin(task.facts)
         tracker = trackers.make(config.log.tracker, path, warn)
-        # Closed behind the checkpoints, which must not wait for a network. What is raised ends the process with 1.
+        # Closed after the checkpoints, which must not wait for a network. An exception ends the process with code 1.
         stack.push(lambda kind, *_: tracker.close(code if kind is None else 1))
         directory.listener = tracker.log
         try:
@@ -120,7 +120,7 @@ def _run_setting(setting: sweep.Setting, directory: RunDirectory, name: str, to:
 
 
 def dry_run(config: Config, to: Console) -> int:
-    """The shapes of batch, parameters and output, and the number of parameters, of every program."""
+    """Print the shapes of batch, parameters and output, and the number of parameters, of every program."""
     for setting in sweep.settings(config):
         for key, value in setting.static.items():
             to.print(f"{key}: {value}", markup=False)

@@ -1,4 +1,4 @@
-"""One process a run directory."""
+"""A lock that allows one process per run directory."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from experiments.config import UsageError
 
 try:
     import fcntl
-except ImportError:  # Windows: nothing is locked there
+except ImportError:  # Windows has no fcntl: no lock there
     fcntl = None
 
 NAME = "lock"
 
 
 class Lock:
-    """As a context: no other process gets into this directory. The system frees it when a process dies, however.
+    """A context that keeps other processes out of this directory. The system frees the lock when the process ends.
 
-    The file stays: were it deleted, a third process could lock a new one beside a second that waits for the old.
+    The file is never deleted. Otherwise a third process could lock a new file while a second has the old one open.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def check(self) -> None:
-        """UsageError with the other's pid where a process is in; writes nothing."""
+        """Raise UsageError with the pid of the process that holds the lock, if any. Writes nothing."""
         if (self.path / NAME).exists():
             with open(self.path / NAME, encoding="utf-8") as file:
                 self._take(file, shared=True)

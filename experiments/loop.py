@@ -22,17 +22,17 @@ from experiments.train import NEVER, TrainState, at_once, make_train, members, o
 
 
 class DivergedError(Exception):
-    """No member is left: the loss of every one is no longer a number."""
+    """No member is left: every one has diverged."""
 
 
 class SignalError(Exception):
-    """A signal came, and the state is saved. Arguments: the signal and the step."""
+    """A signal arrived, and the state is saved. Arguments: the signal and the step."""
 
 
 class Outcome(NamedTuple):
-    """Where training ended: the state, leaves `[N]`, its step, and the measure of each member, NaN where diverged.
+    """The end of training: the state, leaves `[N]`, its step, and the measure of each member, NaN if it diverged.
 
-    values: on the data of the result.   held_out: on the data to choose by.
+    values: the measure for the result.   held_out: the measure on held-out data, which chooses the best member.
     """
 
     state: TrainState
@@ -42,7 +42,7 @@ class Outcome(NamedTuple):
 
 
 class Programs(NamedTuple):
-    """What runs on the device, over all members."""
+    """The programs that run on the device, over all members."""
 
     start: Callable[[], TrainState]
     advance: Callable[..., tuple[TrainState, jax.Array]]
@@ -50,7 +50,7 @@ class Programs(NamedTuple):
 
 
 def compile_programs(config: Config, task: Task, rows: Sequence[Mapping[str, Any]]) -> Programs:
-    """The three programs of a setting whose members are `rows`; each is compiled at its first call."""
+    """Return the three programs of a setting with the members `rows`. Each is compiled at its first call."""
     train, member = make_train(config, task), members(config, rows)
     threads, beside = at_once(config, len(rows))
 
@@ -80,9 +80,9 @@ def train(
     progress: Progress,
     signals: Signals,
 ) -> Outcome:
-    """Trains the members `rows` from where `run` stands to the last step, or until train.minutes are over.
+    """Train the members `rows` from the last checkpoint, if any, to the last step, or until train.minutes are over.
 
-    Raises DivergedError where every member has diverged, SignalError where a signal came.
+    Raises DivergedError if every member has diverged, SignalError if a signal arrived.
     """
     settings, programs = config.train, compile_programs(config, task, rows)
     state, step, pending = _restore(programs, run, checkpoints, progress, len(rows))
@@ -90,7 +90,7 @@ def train(
     progress.begin(step, settings.steps)
     while step < settings.steps and not over:
         began = time.perf_counter()
-        # A call ends where something is due, whatever steps_per_call is.
+        # A call ends at the next due step, even if that is before steps_per_call.
         due = [
             settings.steps,
             *(_next(step, k) for k in (settings.eval_every, config.checkpoint.every, config.log.every) if k),
@@ -124,7 +124,7 @@ def train(
         if signals.received and not last:
             checkpoints.close()
             raise SignalError(signals.received, step)
-    if values is None:  # resumed behind its last step
+    if values is None:  # resumed after its last step
         values = _evaluate(programs, state, task.held_out)
     test = values if task.test is None else _evaluate(programs, state, task.test)
     return Outcome(state, step, test, values)
@@ -135,7 +135,7 @@ def _next(step: int, every: int) -> int:
 
 
 def _evaluate(programs: Programs, state: TrainState, data: Any) -> np.ndarray:
-    """The measure of every member; NaN for one that has diverged, however good its last state was."""
+    """Return the measure of every member; NaN for one that has diverged, even if its last state was good."""
     values = np.asarray(programs.evaluate(state.params, data), np.float64)
     return np.where(np.asarray(state.diverged_at) == NEVER, values, np.nan)
 
@@ -143,7 +143,7 @@ def _evaluate(programs: Programs, state: TrainState, data: Any) -> np.ndarray:
 def _restore(
     programs: Programs, run: RunDirectory, checkpoints: Checkpoints, progress: Progress, n: int
 ) -> tuple[TrainState, int, np.ndarray | None]:
-    """The state kept last, its step and the losses not yet logged; metrics written after it are dropped."""
+    """Return the last saved state, its step and the losses not yet logged. Drop metrics written after that step."""
     state = programs.start()
     restored = checkpoints.restore(state)
     if restored is None:
@@ -161,7 +161,7 @@ def _save(checkpoints: Checkpoints, run: RunDirectory, step: int, state: TrainSt
 
 
 def _explain(config: Config, losses: np.ndarray, diverged: np.ndarray, before: int) -> str:
-    """Of the losses `[N, count]` from step `before` on, all of whose members have diverged."""
+    """Explain the divergence of all members from their losses `[N, count]`, which start at step `before`."""
     at = int(diverged.min())
     if len(losses) > 1:
         what = f"all {len(losses)} members have diverged, the first at step {at}"

@@ -1,4 +1,4 @@
-"""[model] -> the net."""
+"""Build the net from [model]."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from experiments.schema import WITHOUT_FORGET_GATE, Model
 
 
 def build(model: Model, *, outputs: int, memory: int, embed: jlstm.Embed | None = None) -> jlstm.Stack:
-    """Embed (if any), `layers` times the cell and its dropout, and `Dense(outputs)`; memory: see `build_cell`."""
+    """Return a stack of Embed (if any), `layers` cells with dropout, and `Dense(outputs)`. memory: see `build_cell`."""
     cell = build_cell(model, memory=memory)
     layer = (jlstm.Bidirectional(cell) if model.bidirectional else cell,)
     if model.dropout:
@@ -18,9 +18,9 @@ def build(model: Model, *, outputs: int, memory: int, embed: jlstm.Embed | None 
 
 
 def build_cell(model: Model, *, memory: int) -> jlstm.Cell:
-    """The cell inside of its wrappers; ValueError where one of these does not fit what is inside of it.
+    """Return the cell inside its wrappers. Raises ValueError if a wrapper does not fit the cell inside it.
 
-    memory: the time span, in steps, that chrono initialisation aims at.
+    memory: the time span of chrono initialisation, in steps.
     """
     given = {"projected_size": model.projected_size, "cell_clip": model.cell_clip}
     options: dict[str, Any] = {name: value for name, value in given.items() if value}

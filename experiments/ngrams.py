@@ -1,4 +1,4 @@
-"""What a character language model is measured against: bz2 and Witten-Bell n-grams on the same held-out bytes."""
+"""Baselines of the character language model: bz2 and Witten-Bell n-grams on the same held-out bytes."""
 
 import bz2
 from typing import NamedTuple, TypeAlias
@@ -16,12 +16,12 @@ MAX_ORDER = 7  # context and byte are packed in one uint64
 
 
 def baselines(train: Bytes, held_out: Bytes) -> dict[str, float]:
-    """Bits per character (a character is a byte) on `held_out`, uint8 `[M]`, by the name of the baseline.
+    """Return the bits per character (a character is a byte) on `held_out`, uint8 `[M]`, by baseline.
 
-    `"bz2"` is `8 * len(bz2.compress(held_out, 9)) / M`: it sees nothing of `train`, uint8 `[N]`, since bz2 sorts blocks
-    of 900 kB and could not look back at it. `"witten-bell-n"`, n = 3, 4, 5, are the `probabilities` of order n.
+    `"bz2"` is `8 * len(bz2.compress(held_out, 9)) / M`. It does not use `train`, uint8 `[N]`, since bz2 sorts blocks of
+    900 kB and could not look back at it. `"witten-bell-n"`, n = 3, 4, 5, uses the `probabilities` of order n.
 
-    Raises as `probabilities` does.
+    Raises the errors of `probabilities`.
     """
     _check("baselines", train, held_out, max(ORDERS))
     result = {"bz2": 8 * len(bz2.compress(held_out.tobytes(), 9)) / len(held_out)}
@@ -32,18 +32,18 @@ def baselines(train: Bytes, held_out: Bytes) -> dict[str, float]:
 
 
 def probabilities(train: Bytes, text: Bytes, order: int) -> Floats:
-    """P(byte t of `text` | the `order` bytes of `text` before it), float64 `[M]`: interpolated Witten-Bell of `train`.
+    """Return P(byte t of `text` | the `order` bytes before it), float64 `[M]`, by interpolated Witten-Bell on `train`.
 
     Pₙ(w | h) = (c(hw) + T(h) Pₙ₋₁(w | h')) / (c(h) + T(h)),    P₋₁(w) = 1/256
 
     with c the counts in `train`, uint8 `[N]`, T(h) the number of distinct bytes after h, and h' the context h without
-    its first byte; Pₙ = Pₙ₋₁ where h never occurred. The first bytes of `text`, uint8 `[M]`, have the context that
-    there is. Nothing is learnt from `text`.
+    its first byte; Pₙ = Pₙ₋₁ where h never occurred. The first bytes of `text`, uint8 `[M]`, have shorter contexts.
+    Nothing is learnt from `text`.
 
     The order n is the number of bytes of context, as in data compression: order 3 counts 4-grams. (Language modelling,
     Chen & Goodman included, calls that order 4.)
 
-    Raises TypeError for other arrays than uint8 of rank 1; ValueError for an order outside 0 .. 7, an empty `text` and
+    Raises TypeError for arrays other than uint8 of rank 1; ValueError for an order outside 0 .. 7, an empty `text` and
     a `train` of `order` bytes or fewer.
 
     Source: Witten & Bell 1991 (method C), in the interpolated form of Chen & Goodman 1998, "Witten-Bell smoothing".
@@ -65,7 +65,7 @@ class _Counts(NamedTuple):
 
 
 def _interpolate(train: Bytes, text: Bytes, order: int) -> list[Floats]:
-    """P of the bytes of `text`, `[M]`, for the orders 0 .. `order`."""
+    """Return P of the bytes of `text`, `[M]`, for each of the orders 0 .. `order`."""
     p = np.full(len(text), 1 / 256)
     result: list[Floats] = []
     for n in range(order + 1):
@@ -82,7 +82,7 @@ def _interpolate(train: Bytes, text: Bytes, order: int) -> list[Floats]:
 
 
 def _count(train: Bytes, order: int) -> _Counts:
-    """The counts of every (order + 1)-gram of `train`, by sorting: no loop over characters, 8 bytes a character."""
+    """Count every (order + 1)-gram of `train` by sorting: no loop over characters, 8 bytes per character."""
     grams, gram_count = np.unique(_pack(train, order), return_counts=True)
     context = grams >> np.uint64(8)  # ascending like grams, so the followers of a context lie side by side
     first = np.flatnonzero(np.concatenate([[True], context[1:] != context[:-1]]))
@@ -96,7 +96,7 @@ def _count(train: Bytes, order: int) -> _Counts:
 
 
 def _pack(text: Bytes, order: int) -> Keys:
-    """Each byte of `text` below the `order` bytes before it, as one number: uint64 `[max(M - order, 0)]`."""
+    """Pack each byte of `text` and the `order` bytes before it into one number: uint64 `[max(M - order, 0)]`."""
     keys = np.zeros(max(len(text) - order, 0), np.uint64)
     for i in range(order + 1):
         keys <<= np.uint64(8)
@@ -105,7 +105,7 @@ def _pack(text: Bytes, order: int) -> Keys:
 
 
 def _look_up(keys: Keys, values: Integers, wanted: Keys) -> tuple[Integers, Integers]:
-    """(the value of each wanted key, 0 where `keys` lacks it; an index into `keys`, of that key where it is there)."""
+    """Return the value of each wanted key, 0 if `keys` lacks it, and an index into `keys`, the key's if it is there."""
     where = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
     return np.where(keys[where] == wanted, values[where], 0), where
 

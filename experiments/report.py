@@ -1,4 +1,4 @@
-"""What a run shows: a bar with loss and steps/s, plain lines where the output is no terminal, and the result."""
+"""The output of a run: a bar with loss and steps/s, plain lines if the output is not a terminal, and the result."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ SHOWN = ("train.seed", *TRACED)
 
 
 def console() -> Console:
-    """Standard output, now: made anew for every run, so that a redirected stdout is seen."""
+    """Return a console for standard output. It is made anew for every run, so that a redirected stdout is used."""
     return Console(highlight=False, soft_wrap=True)
 
 
 class Progress:
-    """The running run. Use as a context; `begin` comes first, then `advance` after every device call."""
+    """The progress of a run. Use it as a context; call `begin` first, then `advance` after every device call."""
 
     def __init__(self, to: Console) -> None:
         self.console = to
@@ -47,23 +47,23 @@ class Progress:
         self.bar.stop()
 
     def begin(self, step: int, steps: int) -> None:
-        """`step` of `steps` are done."""
+        """Start the bar with `step` of `steps` done."""
         self.steps, self.loss = steps, float("nan")
         self.mark: tuple[int, float] | None = None
         self.last_line = time.monotonic()
         self.task = self.bar.add_task("compiling", total=steps, completed=step, text="")
 
     def advance(self, step: int, loss: float, *, quiet: bool = False) -> None:
-        """`step` steps are done; `loss` is the mean of the last call. quiet: another line follows at once."""
+        """Show that `step` steps are done with this mean loss. quiet: print no line, since another follows at once."""
         now = time.monotonic()
-        self.mark = self.mark or (step, now)  # the first call compiles: the rate counts from its end
+        self.mark = self.mark or (step, now)  # the first call compiles, so the rate counts from its end
         self.loss = loss
         self.bar.update(self.task, completed=step, description="training", text=self._numbers(step, now))
         if not (quiet or self.console.is_terminal) and now - self.last_line > SECONDS_BETWEEN_LINES:
             self._line(step, self._numbers(step, now))
 
     def evaluated(self, step: int, value: float) -> None:
-        """A line for an evaluation on held-out data."""
+        """Print a line for an evaluation on held-out data."""
         self._line(step, f"{self._numbers(step, time.monotonic())}  held-out {value:.5g}")
 
     def _numbers(self, step: int, now: float) -> str:
@@ -77,7 +77,7 @@ class Progress:
 
 
 def show_result(to: Console, path: Path, record: dict[str, Any]) -> None:
-    """The numbers of a finished run beside the baselines, best first, and where its files are."""
+    """Print the numbers of a finished run and the baselines, best first, and the files of the run."""
     result = record["result"]
     unit = result["unit"]
     if (path / "sample.txt").exists():
@@ -94,7 +94,7 @@ def show_result(to: Console, path: Path, record: dict[str, Any]) -> None:
 
 
 def _name(row: dict[str, Any], members: int) -> str:
-    """What tells a member from the others: its seed and its values."""
+    """Return a name that identifies a member: its seed and its values."""
     if members == 1:
         return "this run"
     return ", ".join(f"{key.partition('.')[2]} {value:g}" for key, value in row.items() if key in SHOWN)

@@ -1,4 +1,4 @@
-"""What is made of trained nets, once, in the end: weights, a text, pictures, and the rows of the result."""
+"""Write the results of trained nets at the end of a run: weights, a text, pictures, and the rows of the result."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from experiments.train import NEVER
 
 
 def write(directory: RunDirectory, setting: Setting, task: Task, outcome: Outcome, name: str, to: Console) -> None:
-    """All files of a run or a sweep that has reached its end, and the result in its run.json, last."""
+    """Write all files of a run or a sweep that has reached its end; the result in its run.json comes last."""
     path, members, n = directory.path, setting.members, len(setting.members)
     nets = [jax.tree.map(lambda leaf, i=i: leaf[i], outcome.state.params) for i in range(n)]
     findings, rows = [], []
@@ -36,7 +36,7 @@ def write(directory: RunDirectory, setting: Setting, task: Task, outcome: Outcom
             "diverged_at": None if at == NEVER else at,
             **findings[-1].numbers,
         })  # fmt: skip
-    best = int((np.nanargmax if task.higher_is_better else np.nanargmin)(outcome.held_out))  # never by the test
+    best = int((np.nanargmax if task.higher_is_better else np.nanargmin)(outcome.held_out))  # never by the test data
     if (text := findings[best].text) is not None:
         (path / "sample.txt").write_text(text, encoding="utf-8")
     config = setting.config
@@ -70,10 +70,10 @@ def write(directory: RunDirectory, setting: Setting, task: Task, outcome: Outcom
 
 
 def model_file(path: Path, i: int, n: int) -> Path:
-    """Where member `i` of `n` is saved."""
+    """Return the file of member `i` of `n`."""
     return path / ("model.safetensors" if n == 1 else f"model-{i:0{len(str(n - 1))}d}.safetensors")
 
 
 def _group(member: Mapping[str, Any]) -> str:
-    """What members share that differ in their seed alone."""
+    """Return the values that members share if only their seeds differ."""
     return ", ".join(f"{key.partition('.')[2]} {value:g}" for key, value in member.items() if key != "train.seed")

@@ -1,4 +1,4 @@
-"""What a run is: the record of every table and key. `experiments.config` reads it from files and the command line."""
+"""The config of a run: every table and key. `experiments.config` reads it from files and the command line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Rate: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Zoneout(Table):
-    """Units that keep their old value, drawn at every step: `h_rate` of h, `c_rate` of the memory beside it."""
+    """Units that keep their old value, drawn at every step: `h_rate` for h, `c_rate` for the memory (c of an LSTM)."""
 
     name: Literal["Zoneout"]
     h_rate: Rate = 0.0
@@ -37,14 +37,14 @@ class VariationalDropout(Table):
 
 
 class ClipGates(Table):
-    """All that enters the gates, clipped to ±`limit`."""
+    """The inputs of the gates, clipped to ±`limit`."""
 
     name: Literal["ClipGates"]
     limit: PositiveFloat
 
 
 Wrapper: TypeAlias = Zoneout | DropConnect | VariationalDropout | ClipGates
-# Every wrapper by name, with all its keys: what an error shows to type.
+# Every wrapper by name with all its keys, as an example in errors.
 WRAPPERS: dict[str, dict[str, Any]] = {
     "Zoneout": {"name": "Zoneout", "h_rate": 0.05, "c_rate": 0.2},
     "DropConnect": {"name": "DropConnect", "rate": 0.5},
@@ -56,8 +56,8 @@ WRAPPERS: dict[str, dict[str, Any]] = {
 class Model(Table):
     """The net between input and `Dense`. `forget_bias = "chrono"` is chrono initialisation for memories of T.
 
-    projected_size is P of a ProjectedLSTM, which needs it; 0 for every other cell. cell_clip clips c of an LSTM to
-    ±cell_clip; 0 clips nothing. wrappers go around every cell, the first one innermost:
+    projected_size is P of a ProjectedLSTM, which requires it; it is 0 for every other cell. cell_clip clips c of an
+    LSTM to ±cell_clip; 0 clips nothing. The wrappers go around every cell, the first one innermost:
     `[{name = "DropConnect", rate = 0.5}, {name = "Zoneout", h_rate = 0.05, c_rate = 0.2}]`.
     """
 
@@ -76,12 +76,12 @@ class Model(Table):
 
     @property
     def noisy(self) -> bool:
-        """Whether the net draws at random in training."""
+        """True if the net draws random numbers in training."""
         return self.dropout > 0 or any(wrapper.name != "ClipGates" for wrapper in self.wrappers)
 
 
 class Train(Table):
-    """Adam(W) under a clipped global norm; `steps_per_call` steps run in one device call; `minutes` 0 is no limit."""
+    """Adam(W) with a clipped global norm. `steps_per_call` steps run in one device call; `minutes` 0 is no limit."""
 
     steps: PositiveInt = 3000
     batch_size: PositiveInt = 64
@@ -96,10 +96,10 @@ class Train(Table):
 
 
 class Sweep(Table):
-    """Runs beside each other: `seeds` from train.seed on, times every combination of the listed values.
+    """Many runs: `seeds` seeds from train.seed on, times every combination of the listed values.
 
-    Lists stand under the table they are of: `train.learning_rate = [1e-3, 3e-3]`. `parallel` members run at once in
-    the device call, the others one after the other; 0 picks by the device.
+    Lists are under their own table: `train.learning_rate = [1e-3, 3e-3]`. `parallel` members run at once in the
+    device call, the others one after the other; 0 chooses by the device.
     """
 
     seeds: PositiveInt = 1
@@ -111,16 +111,16 @@ class Sweep(Table):
 
 
 class Checkpoint(Table):
-    """A checkpoint every so many steps; the newest `keep` stay, and the best one by the held-out measure."""
+    """A checkpoint after each `every` steps. The newest `keep` stay, and the best one by the held-out measure."""
 
     every: PositiveInt = 250
     keep: PositiveInt = 2
 
 
 class Log(Table):
-    """A line of metrics every so many steps, 0 is every call.
+    """A line of metrics after each `every` steps; 0 is after every call.
 
-    tracker also gets them: "" is none, "wandb", or "package.module:Class" as in experiments/tracker.py.
+    A tracker also receives the lines: "" is none, "wandb", or "package.module:Class" as in experiments/tracker.py.
     """
 
     every: NonNegativeInt = 0
@@ -128,9 +128,9 @@ class Log(Table):
 
 
 class Run(Table):
-    """Where the run is kept; "" is runs/<config>/<overrides>-s<seed>.
+    """The directory of the run; "" is runs/<config>/<overrides>-s<seed>.
 
-    compilation_cache keeps compiled programs for the next process: "" in the user's cache, "off" nowhere.
+    compilation_cache is the directory of compiled programs for the next process: "" is the user's cache, "off" is none.
     """
 
     dir: str = ""
@@ -138,13 +138,13 @@ class Run(Table):
 
 
 class Data(Table):
-    """The file of csv, or the text of char_lm, where "" is the source code of Python's standard library."""
+    """The file of csv, or the text of char_lm; there "" is the source code of Python's standard library."""
 
     path: str = ""
 
 
 class Config(Table):
-    """One run, whole; or, with [sweep], many."""
+    """The whole config of one run, or of many with [sweep]."""
 
     task: Annotated[Task, Field(discriminator="name")]
     model: Model = Model()
@@ -156,22 +156,22 @@ class Config(Table):
     data: Data = Data()
 
     def toml(self) -> str:
-        """The resolved file."""
+        """Return the resolved config as TOML."""
         return tomli_w.dumps(self.model_dump())
 
     def sha256(self) -> str:
-        """The hash of all that decides the numbers."""
+        """Return the hash of all values that affect the numbers."""
         tables = self.model_dump(exclude=set(NO_NUMBERS))
-        for late in ("wrappers", "cell_clip"):  # these keys came late: a run from before them can be resumed
+        for late in ("wrappers", "cell_clip"):  # these keys are newer; a run from before them can be resumed
             if not tables["model"][late]:
                 del tables["model"][late]
         return hashlib.sha256(tomli_w.dumps(tables).encode()).hexdigest()
 
 
-# The tables that say where and how often things are written down, and decide no number.
+# The tables that set where and how often files are written, and affect no number.
 NO_NUMBERS = ("run", "checkpoint", "log")
-# The keys of [model] as they are where nothing is said: so they were in a run from before they came.
+# The defaults of [model]. A run from before a key existed has its default.
 PLAIN_MODEL = Model().model_dump()
-# The cells that model.cell_clip, and those that model.forget_bias has no place in.
+# The cells without model.cell_clip, and those without model.forget_bias.
 WITHOUT_CLIP = ("GRU", "SLSTM", "MinLSTM")
 WITHOUT_FORGET_GATE = ("GRU", "OriginalLSTM")

@@ -1,4 +1,4 @@
-"""SIGTERM, SIGUSR1 and Ctrl-C ask a run to save and stop; they never tear it in the middle of a step."""
+"""SIGTERM, SIGUSR1 and Ctrl-C ask a run to save and stop. They never interrupt it in the middle of a step."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import signal
 import threading
 from types import FrameType, TracebackType
 
-# SIGUSR1 is what Slurm sends ahead of the end (--signal=B:USR1@120); not every platform has it.
+# Slurm sends SIGUSR1 before the time limit (--signal=B:USR1@120). Not every platform has it.
 NAMES = ("SIGINT", "SIGTERM", "SIGUSR1")
 
 
 class Signals:
-    """As a context: `received` is the first signal that came, None before. A second Ctrl-C raises KeyboardInterrupt."""
+    """A context that handles signals. `received` is the first one or None. A second Ctrl-C raises KeyboardInterrupt."""
 
     received: signal.Signals | None = None
 
     def __enter__(self) -> Signals:
         self._before = {}
-        if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
+        if threading.current_thread() is threading.main_thread():  # Python allows no handlers elsewhere
             numbers = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
             self._before = {number: signal.signal(number, self._receive) for number in numbers}
         return self
@@ -33,7 +33,7 @@ class Signals:
         if self.received is not None:
             if number == signal.SIGINT:
                 raise KeyboardInterrupt
-            return  # a SIGTERM behind a SIGUSR1 must not stop the save
+            return  # a SIGTERM after a SIGUSR1 must not stop the save
         self.received = signal.Signals(number)
-        # No print: a handler may come in the middle of another one.
+        # Not print: a handler may run in the middle of another print.
         os.write(2, f"\n{self.received.name}: saving after this call. Ctrl-C again stops at once.\n".encode())

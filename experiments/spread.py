@@ -1,6 +1,6 @@
-"""Members over the cores of a CPU: one compiled program, called by a thread a core, each with its share of them.
+"""Spread members over the cores of a CPU: one thread per core calls the same compiled program with its share.
 
-A program of small nets hardly keeps one core busy, and calls of it from different threads run beside each other.
+A program of small nets barely keeps one core busy, and its calls from different threads run in parallel.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import numpy as np
 
 
 def cores() -> int:
-    """The cores that this process may use: a scheduler may give it fewer than the machine has."""
+    """Return the number of cores that this process may use, which a scheduler may limit."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def spread(f: Callable[..., Any], n: int, threads: int, *, over: int) -> Callable[..., Any]:
-    """`f`, jitted, over `n` members in so many threads.
+    """Return the jitted `f` over `n` members in `threads` threads.
 
-    The first `over` arguments and the result lead with N; each thread's call has an equal share of it, the last member
-    once more where one is missing, so that there is one program. The others go to every call.
+    The first `over` arguments and the result lead with N. Each thread's call has an equal share of N; the last share
+    repeats the last member if it is short, so that there is one program. The other arguments go to every call.
     """
     if threads == 1:
         return f
@@ -37,7 +37,7 @@ def spread(f: Callable[..., Any], n: int, threads: int, *, over: int) -> Callabl
         def one(share: list[Any]) -> Any:
             return jax.block_until_ready(f(*share, *args[over:]))
 
-        # One call alone where it compiles: two would both do it.
+        # The first call compiles, so it runs alone; two at once would both compile.
         first = [] if shapes in compiled else [one(shares.pop(0))]
         compiled.add(shapes)
         parts = [*first, *pool.map(one, shares)]
@@ -47,5 +47,5 @@ def spread(f: Callable[..., Any], n: int, threads: int, *, over: int) -> Callabl
 
 
 def _share(tree: Any, start: int, size: int) -> Any:
-    """NumPy, for which nothing is compiled."""
+    """Return a share as NumPy arrays, for which nothing is compiled."""
     return jax.tree.map(lambda a: np.asarray(a).take(range(start, start + size), axis=0, mode="clip"), tree)

@@ -1,4 +1,4 @@
-"""[sweep] -> the programs to run, one after the other; values that are only numbers in a program are its members."""
+"""Split [sweep] into programs, run one after the other. Values that a program takes as arguments give its members."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SWEPT_TABLES = ("task", "model", "train", "data")
 
 
 class Setting(NamedTuple):
-    """One program: `config` has the values of its static keys and sweeps the traced ones alone.
+    """One program. `config` has the values of its static keys and sweeps only the traced ones.
 
     static: the swept keys that are constant here, by name. A member has the seed and the values of the traced keys.
     """
@@ -25,18 +25,18 @@ class Setting(NamedTuple):
 
 
 def swept(config: Config) -> dict[str, list[Any]]:
-    """The listed values by name: {"train.learning_rate": [1e-3, 3e-3]}, in the order of the tables."""
+    """Return the listed values by name: {"train.learning_rate": [1e-3, 3e-3]}, in the order of the tables."""
     tables = {table: getattr(config.sweep, table) for table in SWEPT_TABLES}
     return {f"{table}.{key}": values for table, keys in tables.items() for key, values in keys.items()}
 
 
 def is_single(config: Config) -> bool:
-    """Whether the config is one run and no sweep."""
+    """Return True if the config is one run, not a sweep."""
     return config.sweep.seeds == 1 and not swept(config)
 
 
 def replaced(config: Config, values: Mapping[str, Any]) -> Config:
-    """The config with other values, validated anew: pydantic.ValidationError where one is wrong."""
+    """Return the config with other values, validated again. Raises pydantic.ValidationError if one is wrong."""
     tables = config.model_dump()
     for name, value in values.items():
         table, key = name.split(".")
@@ -45,7 +45,7 @@ def replaced(config: Config, values: Mapping[str, Any]) -> Config:
 
 
 def settings(config: Config) -> list[Setting]:
-    """Every program of a sweep, in the order of the lists; of a single run the one, with one member."""
+    """Return every program of a sweep, in the order of the lists. A single run is one program with one member."""
     lists = swept(config)
     static = {name: values for name, values in lists.items() if name not in TRACED}
     base = _without(config, static)
@@ -53,12 +53,12 @@ def settings(config: Config) -> list[Setting]:
     seeds = range(config.train.seed, config.train.seed + config.sweep.seeds)
     members = tuple(
         {**point, "train.seed": seed} for point in _product(traced) for seed in seeds
-    )  # the seeds of one point beside each other
+    )  # the seeds of one point are adjacent
     return [Setting(replaced(base, point), point, members) for point in _product(static)]
 
 
 def _without(config: Config, names: Iterable[str]) -> Config:
-    """The config that does not sweep these keys."""
+    """Return the config without these swept keys."""
     tables = config.model_dump()
     for name in names:
         table, key = name.split(".")

@@ -1,7 +1,7 @@
-"""Gathers run directories into one table, a row a run, and means over seeds: `python -m experiments.table runs/adding`.
+"""Gather runs into one table, one row per run, with means over seeds: `python -m experiments.table runs/adding`.
 
-Finished runs and sweeps under the directories are read from their run.json, wherever they were run: an array job of
-single seeds ends in the same table as a sweep. Writes table.csv and table.jsonl into the first directory, or `--out`.
+The run.json files of all runs and sweeps under the directories are read, so an array job of single seeds gives the same
+table as a sweep. table.csv and table.jsonl are written into the first directory, or into `--out`.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from rich.table import Table
 from experiments import config, report
 from experiments.schema import NO_NUMBERS, PLAIN_MODEL
 
-REPLICATES = ("train.seed", "task.fold")  # runs that differ in these alone are one setting, run again
+REPLICATES = ("train.seed", "task.fold")  # runs that differ only in these repeat one setting
 Row = dict[str, Any]
 
 
 def rows(paths: Iterable[Path]) -> list[Row]:
-    """A row for each member of each run under `paths`, sorted by directory; `config` is its resolved config, flat."""
+    """Return a row for each member of each run under `paths`, sorted by directory; `config` is its flat config."""
     files = sorted({file for path in paths for file in path.rglob("run.json")})
     return [row for file in files for row in _rows_of(file)]
 
@@ -60,7 +60,7 @@ def _rows_of(file: Path) -> list[Row]:
 
 
 def varied(rows: Sequence[Row]) -> list[str]:
-    """The config's keys in which the rows differ, and the seed."""
+    """Return the config's keys in which the rows differ, or else the seed."""
     keys = dict.fromkeys(key for row in rows for key in row["config"])
     different = [key for key in keys if len({_text(row["config"].get(key)) for row in rows}) > 1]
     return [*(key for key in different if key not in REPLICATES), *(k for k in REPLICATES if k in different)] or [
@@ -69,7 +69,7 @@ def varied(rows: Sequence[Row]) -> list[str]:
 
 
 def flat(rows: Sequence[Row]) -> list[Row]:
-    """The rows as they are written: `config` replaced by the keys that are varied."""
+    """Return the rows to write, with `config` replaced by the varied keys."""
     keys = varied(rows)
     return [
         {"run": row["run"], "status": row["status"], **{key: row["config"].get(key) for key in keys}}
@@ -79,7 +79,7 @@ def flat(rows: Sequence[Row]) -> list[Row]:
 
 
 def groups(rows: Sequence[Row]) -> list[Row]:
-    """Rows that differ in REPLICATES alone as one: mean, sample standard deviation, least and greatest value."""
+    """Merge rows that differ only in REPLICATES: mean, sample standard deviation, least and greatest value."""
     keys = [key for key in varied(rows) if key not in REPLICATES]
     found: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
@@ -102,12 +102,12 @@ def groups(rows: Sequence[Row]) -> list[Row]:
 
 
 def _rank(value: Any) -> tuple[str, Any]:
-    """Numbers by size, not as text; a key holds values of one kind, or None where a task lacks it."""
+    """Return a key that sorts numbers by size. The values of a column have one type, or are None if a task lacks it."""
     return str(type(value)), _text(value) if isinstance(value, list | None) else value
 
 
 def gather(paths: Sequence[Path], to: Console, *, write: Path) -> None:
-    """Prints the groups, and writes table.csv and table.jsonl into the directory `write`."""
+    """Print the groups, and write table.csv and table.jsonl into the directory `write`."""
     found = rows(paths)
     if not found:
         raise config.UsageError(f"{', '.join(map(str, paths))}: expected run directories, found no run.json there.")
@@ -125,7 +125,7 @@ def gather(paths: Sequence[Path], to: Console, *, write: Path) -> None:
         shown.add_column(name.partition(".")[2] or name, justify="left" if name == "measure" else "right", no_wrap=True)
     for group in grouped:
         shown.add_row(*(_cell(group[name]) for name in names))
-    # As wide as it is: a table cut to the width of a terminal shows no numbers.
+    # Full width: a table cut to the width of a terminal shows no numbers.
     Console(file=to.file, width=1000, highlight=False).print(shown)
     to.print(f"{len(found)} runs: {write / 'table.csv'}, {write / 'table.jsonl'}", markup=False)
 
@@ -141,10 +141,10 @@ def _text(value: Any) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command line; returns the exit code."""
+    """Run one command line and return the exit code."""
     parse = argparse.ArgumentParser(prog="python -m experiments.table", description=(__doc__ or "").partition("\n")[0])
-    parse.add_argument("directories", nargs="+", type=Path, help="as runs/adding; searched for runs at any depth")
-    parse.add_argument("--out", type=Path, help="where table.csv and table.jsonl go; default: the first directory")
+    parse.add_argument("directories", nargs="+", type=Path, help="such as runs/adding; searched for runs at any depth")
+    parse.add_argument("--out", type=Path, help="directory of table.csv and table.jsonl; default: the first one")
     args = parse.parse_args(argv)
     try:
         gather(args.directories, report.console(), write=args.out or args.directories[0])

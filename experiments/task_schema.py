@@ -8,13 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFlo
 
 
 class Table(BaseModel):
-    """A table of the file: no unknown key, no silent conversion, no later change."""
+    """A table of the file. Unknown keys, silent conversions and later changes are errors."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Adding(Table):
-    """The adding problem; `length` is T, `held_out` counts test sequences."""
+    """The adding problem. `length` is T; `held_out` is the number of test sequences."""
 
     name: Literal["adding"]
     length: Annotated[int, Field(ge=2)] = 200
@@ -22,7 +22,7 @@ class Adding(Table):
 
 
 class CharLM(Table):
-    """A language model of bytes; `length` is T of one batch, `sample_length` the bytes that it writes in the end."""
+    """A language model of bytes. `length` is T of a batch; `sample_length` is the number of bytes of the sample."""
 
     name: Literal["char_lm"]
     length: PositiveInt = 100
@@ -32,7 +32,7 @@ class CharLM(Table):
 
 
 class CopyMemory(Table):
-    """Copy memory; `length` is T, the steps between; `held_out` and `test` count sequences."""
+    """Copy memory. `length` is T, the steps between; `held_out` and `test` are numbers of sequences."""
 
     name: Literal["copy_memory"]
     length: Annotated[int, Field(ge=1)] = 100
@@ -41,7 +41,7 @@ class CopyMemory(Table):
 
 
 class TemporalOrder(Table):
-    """Temporal order with 2 (experiment 6a) or 3 (6b) relevant symbols; `held_out` and `test` count sequences."""
+    """Temporal order with 2 (experiment 6a) or 3 (6b) `relevant` symbols. `held_out`, `test`: numbers of sequences."""
 
     name: Literal["temporal_order"]
     relevant: Literal[2, 3] = 2
@@ -50,7 +50,7 @@ class TemporalOrder(Table):
 
 
 class Reber(Table):
-    """The embedded Reber grammar; strings have `longest` symbols at most; the others count strings."""
+    """The embedded Reber grammar. Strings have at most `longest` symbols; the other keys are numbers of strings."""
 
     name: Literal["reber"]
     longest: Annotated[int, Field(ge=9)] = 40
@@ -60,7 +60,7 @@ class Reber(Table):
 
 
 class FormalLanguage(Table):
-    """Trained on lengths 1 to `length`, tested up to `test_length`; `held_out` and `test` count strings of a length."""
+    """Training on lengths 1 to `length`, tests up to `test_length`. `held_out`, `test`: strings per length."""
 
     name: Literal["parity", "even_pairs", "cycle_navigation", "modular_arithmetic"]
     length: PositiveInt = 40
@@ -70,7 +70,7 @@ class FormalLanguage(Table):
 
 
 class Digits(Table):
-    """8x8 digits, row after row or pixel after pixel; fold `fold` of five is the test."""
+    """8x8 digits, row by row or pixel by pixel. Fold `fold` of five is the test set."""
 
     name: Literal["digits"]
     order: Literal["rows", "pixels"] = "rows"
@@ -78,10 +78,10 @@ class Digits(Table):
 
 
 class Sunspots(Table):
-    """Next year's sunspots from `length` years; `held_out` counts the last years of 1700-1920, kept to choose by.
+    """Next year's sunspots from `length` years. The last `held_out` years of 1700-1920 are held-out data.
 
-    With `difference` the net answers the change since this year. `noise` on training inputs, in standard deviations.
-    With `root` the net reads and answers square roots, in which all these are then.
+    With `difference` the net predicts the change since this year. `noise`, in standard deviations, is added to training
+    inputs. With `root` the net reads and predicts square roots; `difference` and `noise` then apply to these.
     """
 
     name: Literal["sunspots"]
@@ -93,9 +93,9 @@ class Sunspots(Table):
 
 
 class CSV(Table):
-    """`target`, `horizon` rows ahead, from the last `length` rows of the columns `inputs`; [] is the target alone.
+    """A forecast of `target`, `horizon` rows ahead, from the last `length` rows of `inputs`; [] is the target alone.
 
-    The end of the file is the test, before it is `held_out`: shares of the rows. `difference`, `noise`: see Sunspots.
+    `test` is the share of rows at the end, `held_out` the share before them. `difference`, `noise`: see Sunspots.
     """
 
     name: Literal["csv"]
@@ -110,7 +110,7 @@ class CSV(Table):
     noise: NonNegativeFloat = 0.0
 
 
-# Add a task: its record here, and in `Task`; its class in `experiments.tasks`; a config in configs/.
+# To add a task, add its record here, to `Task` and `TASKS`, its class to `experiments.tasks`, a config to configs/.
 Task: TypeAlias = Adding | CharLM | CopyMemory | TemporalOrder | Reber | FormalLanguage | Digits | Sunspots | CSV
 TASKS: dict[str, type[Table]] = {
     "adding": Adding,

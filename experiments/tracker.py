@@ -1,6 +1,6 @@
-"""Who else is told a run's numbers, beside metrics.jsonl: Weights & Biases, or a class of your own.
+"""Trackers, which receive a run's numbers besides metrics.jsonl: Weights & Biases, or a class of your own.
 
-`log.tracker` is "" (nobody), "wandb", or "package.module:Class", which names a `Tracker`:
+`log.tracker` is "" (none), "wandb", or "package.module:Class", which names a `Tracker`:
 
     class Print:
         def __init__(self, directory: Path) -> None: ...
@@ -23,40 +23,40 @@ from experiments.config import UsageError
 from experiments.disk import reason
 
 METHODS = ("begin", "log", "finish", "close")
-LONGEST_NAME = 128  # wandb's server refuses the whole run where its name is longer
+LONGEST_NAME = 128  # wandb's server refuses a run with a longer name
 
 
 class Tracker(Protocol):
-    """One process's part of a run. The methods are called in this order, `log` many times."""
+    """The tracker of one process of a run. The methods are called in this order, `log` many times."""
 
     def __init__(self, directory: Path) -> None:
-        """directory: where the run is kept; a tracker may keep files of its own there."""
+        """directory: the run's directory; a tracker may keep its own files there."""
         ...
 
     def begin(self, name: str, run_id: str, config: dict[str, Any]) -> bool | None:
-        """The run starts, or goes on: then under the same id. False: what an earlier process told is not kept."""
+        """Start the run, or continue it under the same id. Return False if earlier processes' lines are not kept."""
         ...
 
     def log(self, line: dict[str, Any]) -> None:
-        """A line of metrics.jsonl: "step", in a sweep "member", and numbers, None for one that is no number.
+        """Log a line of metrics.jsonl: "step", in a sweep "member", and numbers, None for NaN or infinity.
 
-        A run that goes on tells the steps behind its last checkpoint again.
+        A resumed run logs the steps after its last checkpoint again.
         """
         ...
 
     def finish(self, result: dict[str, Any]) -> None:
-        """The run is done; `result` is that of run.json. Not called where it was stopped or has failed."""
+        """Finish the run with the `result` of run.json. Not called if the run was stopped or has failed."""
         ...
 
     def close(self, exit_code: int) -> None:
-        """The process is about to end, with this code. Called once, whatever happened before."""
+        """Close the tracker before the process ends with this code. Called once in every case."""
         ...
 
 
 class WandB:
-    """Weights & Biases: a run of its own, the same one when it is resumed, with config, metrics and result.
+    """Weights & Biases: one run with config, metrics and result. A resumed run continues the same one.
 
-    The project is WANDB_PROJECT, or "jlstm"; WANDB_MODE=offline keeps all of it in the run's directory.
+    The project is WANDB_PROJECT, or "jlstm". WANDB_MODE=offline keeps everything in the run's directory.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -71,9 +71,9 @@ class WandB:
             config=config,
             dir=str(self.directory),
         )
-        # An axis of our own: wandb's may never go back, as steps do in a sweep and behind a checkpoint.
+        # Our own axis: wandb's axis must not go back, but steps do in a sweep and after a checkpoint is restored.
         self.run.define_metric("*", step_metric="step")
-        # Offline nothing is resumed, and of two parts with one id the server keeps the later: that must have all.
+        # Offline, wandb resumes nothing. Of two parts with one id the server keeps the later, which must be complete.
         return bool(self.run.resumed)
 
     def log(self, line: dict[str, Any]) -> None:
@@ -92,9 +92,9 @@ class WandB:
 
 
 class Guarded:
-    """A tracker that cannot hurt the run: at its first error `warn` gets one line, and it is told no more.
+    """A tracker that cannot harm the run. At its first error `warn` gets one line; then only `close` is called.
 
-    What it is handed is copied, so that it can change none of the run's records.
+    Its arguments are copies, so that it cannot change the run's records.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Guarded:
         self.tracker: Any = None if make is None else self._try(lambda: make(directory))
 
     def begin(self, name: str, run_id: str, config: dict[str, Any], told: Iterable[dict[str, Any]]) -> None:
-        """told: the lines of an earlier process, for a tracker that has not kept them."""
+        """Begin the run. told: the lines of earlier processes, for a tracker that has not kept them."""
         if self.alive and self._try(lambda: self.tracker.begin(name, run_id, copy.deepcopy(config))) is False:
             for line in told:
                 self.log(line)
@@ -118,14 +118,14 @@ class Guarded:
             self._try(lambda: self.tracker.finish(copy.deepcopy(result)))
 
     def close(self, exit_code: int) -> None:
-        """Also a tracker that has failed, since it may hold a process; that it fails again is no news."""
+        """Close the tracker, even if it has failed, since it may hold a process. A second error is not reported."""
         if self.tracker is not None:
             self._try(lambda: self.tracker.close(exit_code))
 
     def _try(self, call: Callable[[], Any]) -> Any:
         try:
             return call()
-        except Exception as error:  # whatever it is; Ctrl-C is none
+        except Exception as error:  # any error; KeyboardInterrupt is not an Exception
             if self.alive:
                 what = reason(error).rstrip(".")
                 self.warn(f"log.tracker: {self.name} failed: {what}. It is left out, metrics.jsonl has it all.")
@@ -134,16 +134,16 @@ class Guarded:
 
 
 def make(name: str, directory: Path, warn: Callable[[str], None]) -> Guarded:
-    """The tracker that a value of `log.tracker` means, for the run in `directory`; UsageError where there is none."""
+    """Return the tracker named by `log.tracker` for the run in `directory`. Raises UsageError if there is none."""
     return Guarded(find(name), name, directory, warn)
 
 
 def find(name: str) -> Callable[[Path], Tracker] | None:
-    """The class that a value of `log.tracker` means, None for ""; UsageError where there is none."""
+    """Return the class named by `log.tracker`, None for "". Raises UsageError if there is none."""
     if not name:
         return None
     if name == "wandb":
-        try:  # a folder ./wandb imports as an empty package: look for what is needed
+        try:  # a folder ./wandb imports as an empty package, so import a name from it
             from wandb import init  # noqa: F401  # pyright: ignore[reportMissingImports]
         except Exception as error:
             raise UsageError(
@@ -155,7 +155,7 @@ def find(name: str) -> Callable[[Path], Tracker] | None:
         raise UsageError(f'log.tracker: expected "", "wandb" or "package.module:Class", got "{name}".')
     try:
         found = getattr(importlib.import_module(module), attribute, None)
-    except Exception as error:  # whatever that module does when it is imported
+    except Exception as error:  # any error at the import of that module
         raise UsageError(f'log.tracker: "{name}": cannot import {module}: {reason(error)}.') from error
     lacking = [method for method in METHODS if not callable(getattr(found, method, None))]
     if found is None or lacking:
@@ -165,5 +165,5 @@ def find(name: str) -> Callable[[Path], Tracker] | None:
 
 
 def _of_member(values: Mapping[str, Any], member: int | None) -> dict[str, Any]:
-    """In a sweep the names with the member behind a slash, "loss/0": wandb shows those in one section a name."""
+    """Add the member of a sweep to the names after a slash, "loss/0". wandb shows one section per name."""
     return {name if member is None else f"{name}/{member}": value for name, value in values.items()}

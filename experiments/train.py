@@ -1,4 +1,4 @@
-"""Training as pure functions of arrays, for one member of a sweep; a single run is a sweep of one."""
+"""Training as pure functions of arrays, for one member of a sweep. A single run is a sweep with one member."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from experiments.sweep import TRACED
 
 Array = jax.Array
 
-NEVER = -1  # TrainState.diverged_at
+NEVER = -1  # TrainState.diverged_at before a member diverges
 
 
 class Member(NamedTuple):
-    """What members of one program may differ in: seed, int32, and the values of `sweep.TRACED`, float32; scalars."""
+    """The scalars in which members of one program may differ: seed, int32, and those of `sweep.TRACED`, float32."""
 
     seed: Any
     learning_rate: Any
@@ -30,24 +30,24 @@ class Member(NamedTuple):
 
 
 class TrainState(NamedTuple):
-    """All that training changes. Everything else, keys and batches too, follows from config, member and step.
+    """Everything that training changes. The rest, including keys and batches, follows from config, member and step.
 
-    diverged_at: the step, counted from 1, whose loss or gradient was no number, int32; `NEVER` before. From then on
-    the state is frozen as it was before that step, so it never holds NaN.
+    diverged_at: the step, counted from 1, whose loss or gradient was not finite, int32; `NEVER` before. From then on
+    the state stays as it was before that step, so it never contains NaN.
     """
 
     params: Any
     opt_state: Any
-    carry: Any  # the net's state, from batch to batch, where the task is stateful
+    carry: Any  # the net's state from batch to batch, if the task is stateful
     diverged_at: Array
 
 
 class Train(NamedTuple):
-    """Pure functions of one member; `jax.vmap` and `jax.lax.map` make many of them.
+    """Pure functions of one member. `jax.vmap` and `jax.lax.map` apply them to many.
 
     start(member) -> TrainState                              before step 0
     advance(member, state, data, first, count) -> (state, losses [steps_per_call])
-                                                             `count` steps from step `first`; losses behind are 0
+                                                             `count` steps from step `first`; later losses are 0
     evaluate(params, data) -> measure
     """
 
@@ -57,14 +57,14 @@ class Train(NamedTuple):
 
 
 def members(config: Config, values: Sequence[Mapping[str, Any]]) -> Member:
-    """Leaves `[N]`: each member's own values, and the config's where it has none."""
+    """Return leaves `[N]`: each member's own values, or the config's if it has none."""
     train = config.train.model_dump()
     columns = {key: [row.get(f"train.{key}", train[key]) for row in values] for key in Member._fields}
     return Member(**{key: np.asarray(c, np.int32 if key == "seed" else np.float32) for key, c in columns.items()})
 
 
 def optimizer(config: Config, member: Member) -> optax.GradientTransformation:
-    """Adam behind a clip of the global norm, with decoupled decay where asked; the cosine schedule ends at 0."""
+    """Return Adam after a clip of the global norm, with decoupled decay if set. The cosine schedule ends at 0."""
     train = config.train
     rate = member.learning_rate
     if train.schedule == "cosine":
@@ -75,7 +75,7 @@ def optimizer(config: Config, member: Member) -> optax.GradientTransformation:
 
 
 def make_train(config: Config, task: tasks.Task | None = None) -> Train:
-    """The training of a config, as pure functions. `config.train.seed` and the `TRACED` values come from the member."""
+    """Return a config's training as pure functions. The seed and the `TRACED` values come from the member."""
     task = task or tasks.make(config)
 
     def start(member: Member) -> TrainState:
@@ -106,12 +106,12 @@ def make_train(config: Config, task: tasks.Task | None = None) -> Train:
 
 
 def at_once(config: Config, n: int) -> tuple[int, int]:
-    """How many of `n` members run at once: (threads, members side by side in each), within [sweep] parallel.
+    """Return how many of `n` members run at once: (threads, members at once in each), within [sweep] parallel.
 
-    On GPU and TPU all run side by side; on a CPU a thread for each core, and in it few, for a batch fills its caches.
-    Two cores, float32, adding, T = 100, H = 32: the steps of 16 members took 0.28, 0.36 and 0.46 of those of 16 runs at
-    B = 1, 8 and 32. In one thread, a `vmap` of 16, of 4 and of 1: 0.36, 0.48 and 0.88 at B = 1; 0.85, 0.72 and 0.83 at
-    B = 8; 1.40, 1.24 and 0.94 at B = 32.
+    On GPU and TPU all members run at once. A CPU runs one thread per core with few members each, since one batch fills
+    its caches. Two cores, float32, adding, T = 100, H = 32: the steps of 16 members took 0.28, 0.36 and 0.46 of the
+    time of 16 runs at B = 1, 8 and 32. In one thread, a `vmap` of 16, of 4 and of 1 took 0.36, 0.48 and 0.88 at B = 1;
+    0.85, 0.72 and 0.83 at B = 8; 1.40, 1.24 and 0.94 at B = 32.
     """
     limit = min(config.sweep.parallel or n, n)
     if jax.default_backend() != "cpu":
@@ -122,7 +122,7 @@ def at_once(config: Config, n: int) -> tuple[int, int]:
 
 
 def over_members(f: Callable[..., Any], parallel: int) -> Callable[..., Any]:
-    """`f` over the leading axis `[N]` of all its arguments, `parallel` of them in a `vmap`, in one program."""
+    """Map `f` over the leading axis `[N]` of all its arguments in one program, `parallel` at a time in a `vmap`."""
     return lambda *args: jax.lax.map(lambda row: f(*row), args, batch_size=None if parallel == 1 else parallel)
 
 

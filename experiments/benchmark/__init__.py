@@ -1,1 +1,1 @@
-"""Speed of jlstm beside its peers: `python -m experiments.benchmark --help`."""
+"""Compare the speed of jlstm with its peers: `python -m experiments.benchmark --help`."""

@@ -1,6 +1,6 @@
-"""Times jlstm beside its peers: `python -m experiments.benchmark --only shapes --shapes 32,100,64,128`.
+"""Time jlstm and its peers: `python -m experiments.benchmark --only shapes --shapes 32,100,64,128`.
 
-Exit codes: 0 done, 1 done, but a contender was refused, 2 the command is wrong, 130 Ctrl-C (what is done is written).
+Exit codes: 0 done; 1 done, but a contender was refused; 2 the command is wrong; 130 Ctrl-C (finished work is saved).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ NAMES = tuple(contender.name for contender in contenders.CONTENDERS)
 
 
 def some_of(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
-    """The type of an option that takes NAME[,NAME]."""
+    """Return the type of an option that takes NAME[,NAME]."""
 
     def parse(text: str) -> tuple[str, ...]:
         names = tuple(text.split(","))
@@ -59,7 +59,7 @@ def some_of(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
 
 
 def shape(text: str) -> Shape:
-    """The type of --shapes."""
+    """Parse the value of --shapes."""
     try:
         B, T, D, H = (int(size) for size in text.split(","))
     except ValueError:
@@ -70,14 +70,14 @@ def shape(text: str) -> Shape:
 
 
 def rounds(text: str) -> int:
-    """The type of --rounds."""
+    """Parse the value of --rounds."""
     if not text.isdecimal() or int(text) < 2:
         raise argparse.ArgumentTypeError(f"expected an integer >= 2, got {text!r}")
     return int(text)
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     parse = run.Parser(
         prog="python -m experiments.benchmark",
         description=__doc__,
@@ -86,22 +86,22 @@ def parser() -> argparse.ArgumentParser:
     )
     add = parse.add_argument
     add("--only", type=some_of(tuple(SECTIONS)), metavar="NAME[,NAME]", default=tuple(SECTIONS),
-        help=f"the sections: {', '.join(SECTIONS)}; all where not given")  # fmt: skip
+        help=f"the sections: {', '.join(SECTIONS)}; default: all")  # fmt: skip
     add("--shapes", type=shape, nargs="+", metavar="B,T,D,H", default=[shape(text) for text in SHAPES],
         help=f"default: {' '.join(SHAPES)}; compile, bidirectional, stack and vmap-examples take "
         "the first")  # fmt: skip
     add("--contenders", type=some_of(NAMES), metavar="NAME[,NAME]", default=NAMES,
-        help=f"of {', '.join(NAMES)}; all where not given; jlstm, to which the others are "
-        "compared, always")  # fmt: skip
+        help=f"of {', '.join(NAMES)}; default: all; jlstm always runs, since the others are "
+        "compared to it")  # fmt: skip
     add("--device", choices=("cpu", "gpu", "tpu"), help="default: jax's own choice")
-    add("--rounds", type=rounds, default=31, help="rounds of which medians are taken, 31")
+    add("--rounds", type=rounds, default=31, help="number of rounds for the medians; default: 31")
     add("--dtype", choices=tuple(contenders.TOLERANCE), default="float32", help="of parameters and inputs, float32")
-    add("--out", type=Path, help="where the files go, runs/benchmark/<device>")
+    add("--out", type=Path, help="directory of the files; default: runs/benchmark/<device>")
     return parse
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command line; returns the exit code."""
+    """Run one command line and return the exit code."""
     argv = sys.argv[1:] if argv is None else list(argv)
     try:
         args = parser().parse_args(argv)
@@ -114,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def choose(wanted: str | None) -> None:
-    """Puts jax on a device; UsageError where it has none."""
+    """Select the device of jax. Raises UsageError if jax does not have it."""
     if wanted == "cpu":
         jax.config.update("jax_platforms", "cpu")
     if wanted and jax.default_backend() != wanted:
@@ -123,7 +123,7 @@ def choose(wanted: str | None) -> None:
 
 
 def make(folder: Path) -> Path:
-    """Makes the directory of the files, before minutes are spent; UsageError where it cannot be."""
+    """Make the directory of the files, before any measurement. Raises UsageError if this fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -134,12 +134,12 @@ def make(folder: Path) -> Path:
 
 
 def say(line: str) -> None:
-    """Beside the result, which goes to standard output."""
+    """Print a line to stderr; the result goes to stdout."""
     print(f"benchmark: {line}", file=sys.stderr, flush=True)
 
 
 def measure(args: argparse.Namespace, folder: Path, command: str) -> int:
-    """The sections that were asked for, then the files."""
+    """Run the sections in `args`, write the files, and return the exit code."""
     if warning := device.warning():
         say(f"warning: {warning}")
     asked = [c for c in contenders.CONTENDERS if c.name in args.contenders or c is contenders.CONTENDERS[0]]

@@ -1,4 +1,4 @@
-"""Bars: contenders beside each other, case by case."""
+"""Bar charts that compare contenders case by case."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from matplotlib.ticker import FuncFormatter
 from experiments.benchmark.results import Result, Row
 
 COLOURS = ("#0072b2", "#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#f0e442")
-GREYS = {"again (A/A)": "0.75", "torch": "0.35"}  # the noise, and what shares no round with the others
+GREYS = {"again (A/A)": "0.75", "torch": "0.35"}  # the noise, and the contender that shares no round with the others
 
 
 def bars(file: Path, result: Result, title: str) -> None:
-    """A panel a mode, a group of bars a case, whiskers over the quartiles."""
+    """Draw one panel per mode with one group of bars per case, and whiskers over the quartiles."""
     modes = list(dict.fromkeys(row.mode for row in result.rows))
     cases = list(dict.fromkeys(row.case for row in result.rows))
     names = list(dict.fromkeys(row.name for row in result.rows))
     if result.chart == "ratio":
-        names.remove(result.baseline)  # 1 everywhere: it is the line
+        names.remove(result.baseline)  # 1 everywhere, drawn as a line
     width = max(8.0, 1.5 + 0.24 * len(names) * len(cases))
     figure = Figure(figsize=(width, 1.6 + 3.0 * len(modes)), layout="constrained", dpi=120)
     panels = figure.subplots(len(modes), 1, squeeze=False)[:, 0]
@@ -66,13 +66,13 @@ def bars(file: Path, result: Result, title: str) -> None:
 
 
 def _colours(names: list[str]) -> list[str]:
-    """One a name; contenders stand in the same order in all charts, so that they keep theirs."""
+    """Return one colour per name. The order of contenders is the same in all charts, so they keep their colours."""
     colours = iter(COLOURS * len(names))
     return [next((grey for part, grey in GREYS.items() if part in name), "") or next(colours) for name in names]
 
 
 def _values(row: Row | None, chart: str | None) -> tuple[float, float, float]:
-    """(middle, low, high); NaN draws nothing."""
+    """Return (middle, low, high); NaN draws nothing."""
     if row is None:
         return np.nan, np.nan, np.nan
     s = row.summary
@@ -83,13 +83,13 @@ def _values(row: Row | None, chart: str | None) -> tuple[float, float, float]:
 
 
 def _wrapped(text: str, width: int) -> str:
-    """Lines that end between items, not between a name and its version."""
+    """Wrap lines between items, not between a name and its version."""
     items = text.replace(" ", "\xa0").replace(",\xa0", ", ").replace(";\xa0", "; ")
     return "\n".join(textwrap.wrap(items, width))
 
 
 def _label(case: str) -> str:
-    """Four sizes with their letters, in two lines."""
+    """Return four sizes with their letters, in two lines."""
     sizes = case.split(",")
     if len(sizes) != 4:
         return case

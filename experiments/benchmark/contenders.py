@@ -1,8 +1,8 @@
-"""Who runs: one small table. Every contender is built from the same parameters and must give the same numbers.
+"""The table of contenders. Every contender is built from the same parameters and must give the same numbers.
 
 A contender is `(params, x) -> outputs`: x `[B, T, D]`, outputs `[B, T, H]` (all steps), batch first, as its users
-call it. params is whatever the contender keeps, made by `convert` from one `LSTMParams` a layer or direction; the
-derivative of `convert` carries the contender's gradients back to `LSTMParams`, where they are compared.
+call it. `convert` makes the contender's own params from one `LSTMParams` per layer or direction. The derivative of
+`convert` maps the contender's gradients back to `LSTMParams`, where they are compared.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from experiments.benchmark.problem import Net, Problem, Program
 MODES = ("forward", "forward+backward")
 NETS: tuple[Net, ...] = get_args(Net)
 AGAIN = "jlstm again (A/A)"
-# Who is right is found in float32. bfloat16 has 8 bits, and T steps add their roundings.
+# Correctness is checked in float32. bfloat16 has 8 bits, and T steps add their roundings.
 TOLERANCE = {"float32": 1e-4, "bfloat16": 1e-1}
 
 
 class Contender(NamedTuple):
-    """module: what must be importable, "" for nothing.   install: what to type where it is not.
+    """A contender. module: its import name, "" for none.   install: the argument of pip install if it is missing.
 
-    build: makes the program; None for torch, which runs in a process of its own.   nets: what it is raced on.
+    build: makes the program; None for torch, which runs in its own process.   nets: the nets it is raced on.
     """
 
     name: str
@@ -41,11 +41,11 @@ class Contender(NamedTuple):
 
 
 class DisagreementError(Exception):
-    """A contender that computes other numbers. It is not timed."""
+    """A contender computes other numbers. It is not timed."""
 
 
 def ours(backend: Any = None) -> Callable[[Problem], Program]:
-    """`jlstm.unroll`."""
+    """Return the builder of `jlstm.unroll`."""
 
     def build(problem: Problem) -> Program:
         net = our_net(problem)
@@ -59,7 +59,7 @@ def ours(backend: Any = None) -> Callable[[Problem], Program]:
 
 
 def our_net(problem: Problem) -> Any:
-    """The jlstm net of a problem."""
+    """Return the jlstm net of a problem."""
     cell = jlstm.LSTM(problem.H, param_dtype=problem.dtype)
     match problem.net:
         case "lstm":
@@ -83,23 +83,23 @@ CONTENDERS = (
 
 
 def missing(contender: Contender) -> str | None:
-    """The line that says why a contender cannot run here, None where it can."""
+    """Return one line with the reason if a contender cannot run here, else None."""
     try:
         if contender.build is None:
-            # Never imported here: its threads would slow whatever runs after it.
+            # torch is never imported here: its threads would slow the contenders after it.
             if importlib.util.find_spec(contender.module) is None:
                 raise ModuleNotFoundError(f"No module named {contender.module!r}")
             if jax.default_backend() != "cpu":
                 return f"{contender.name}: left out: its round is on the CPU, this one on {jax.default_backend()}."
         elif contender.module:
             importlib.import_module(contender.module)
-    except Exception as error:  # an installed peer may not know this jax: whatever it raises, the others still run
+    except Exception as error:  # an installed peer may fail with this jax; the others still run
         return f"{contender.name}: left out: {error}. Type pip install {contender.install}"
     return None
 
 
 def example(problem: Problem, seed: int = 0) -> tuple[tuple[jlstm.LSTMParams, ...], jax.Array]:
-    """(an `LSTMParams` a layer or direction, x `[B, T, D]`), random; biases too: no gate may look like another."""
+    """Return (one `LSTMParams` per layer or direction, x `[B, T, D]`), random. Random biases distinguish the gates."""
     key_x, *keys = jax.random.split(jax.random.key(seed), 3)
     sizes = {"lstm": (problem.D,), "bidirectional": (problem.D,) * 2, "stack": (problem.D, problem.H)}[problem.net]
     cell = jlstm.LSTM(problem.H, param_dtype=problem.dtype)
@@ -112,13 +112,13 @@ def example(problem: Problem, seed: int = 0) -> tuple[tuple[jlstm.LSTMParams, ..
 
 
 def loss(y: jax.Array) -> jax.Array:
-    """What is differentiated: the mean of the squares of all outputs."""
+    """Return the mean of the squares of all outputs, which is differentiated."""
     return jnp.mean(jnp.square(y.astype(jnp.float32)))
 
 
 class Ready(NamedTuple):
-    """A contender built for a problem. functions: by mode, of (leaves, x), not jitted.   pull: gradients of the
-    leaves -> gradients of `LSTMParams`."""
+    """A contender built for a problem. functions: by mode, of (leaves, x), not jitted.   pull: maps gradients of the
+    leaves to gradients of `LSTMParams`."""
 
     name: str
     leaves: list[jax.Array]
@@ -127,7 +127,7 @@ class Ready(NamedTuple):
 
 
 def prepare(contender: Contender, problem: Problem, params: tuple[jlstm.LSTMParams, ...]) -> Ready:
-    """Parameters go in as a flat list of arrays, so that no framework's own containers are part of a timed call."""
+    """Build a contender whose parameters are a flat list of arrays, so no framework's own containers are timed."""
     assert contender.build is not None
     program = contender.build(problem)
     converted, pullback = jax.vjp(lambda p: jax.tree.leaves(program.convert(p)), params)
@@ -141,9 +141,9 @@ def prepare(contender: Contender, problem: Problem, params: tuple[jlstm.LSTMPara
 
 
 def compare(name: str, got: Any, want: Any, dtype: str) -> None:
-    """Raises `DisagreementError`, naming the worst array, where got and want differ by more than `TOLERANCE`.
+    """Raise `DisagreementError` with the worst array's name if got and want differ by more than `TOLERANCE`.
 
-    got, want: dicts of trees of arrays; an array's error is its largest difference over its largest value.
+    got, want: dicts of trees of arrays. An array's error is its largest difference divided by its largest value.
     """
     if jax.tree.structure(got) != jax.tree.structure(want):
         raise DisagreementError(f"{name}: refused: it gives other arrays than jlstm.")
@@ -163,6 +163,6 @@ def compare(name: str, got: Any, want: Any, dtype: str) -> None:
 
 
 def numbers(ready: Ready, x: jax.Array, programs: dict[str, Callable[..., Any]]) -> dict[str, Any]:
-    """What is compared: outputs, and the gradients with respect to the `LSTMParams` and x."""
+    """Return the numbers to compare: outputs, and the gradients with respect to the `LSTMParams` and x."""
     _, (leaves, dx) = programs["forward+backward"](ready.leaves, x)
     return {"outputs": programs["forward"](ready.leaves, x), "gradients": ready.pull(leaves), "gradient of x": dx}

@@ -1,4 +1,4 @@
-"""What a number depends on beside the code: versions, device, processor, load."""
+"""The environment of a measurement: versions, device, processor, load."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from experiments import device
 
 
 def cpu() -> str:
-    """The processor's name."""
+    """Return the processor's name."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
@@ -26,12 +26,12 @@ def cpu() -> str:
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def versions(distributions: Iterable[str]) -> dict[str, str]:
-    """The versions of Python, jlstm and the installed ones of these distributions, by name."""
+    """Return the versions of Python, jlstm and those of `distributions` that are installed, by name."""
     found = {"python": platform.python_version(), "jlstm": jlstm.__version__}
     for name in distributions:
         try:
@@ -42,7 +42,7 @@ def versions(distributions: Iterable[str]) -> dict[str, str]:
 
 
 def environment(distributions: Iterable[str]) -> dict[str, Any]:
-    """Plain values, for JSON. load_average: of the last minute before the run, on Unix."""
+    """Return the environment as plain values for JSON. load_average: of the minute before the run, on Unix."""
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "device": device.describe(),

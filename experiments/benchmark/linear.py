@@ -1,7 +1,7 @@
-"""MinLSTM's two forms, the loop and the parallel one, on this machine: `python -m experiments.benchmark.linear`.
+"""Time MinLSTM's two forms, the loop and the parallel one: `python -m experiments.benchmark.linear`.
 
-One line a shape (B, T, D, H), float32: milliseconds of the loop ("hoisted") and of "associative" over the loop's time
-in the same round, forward and forward+backward, all outputs; medians of interleaved rounds. Above 1 the loop is faster.
+One line per shape (B, T, D, H), float32, for forward and forward+backward with all outputs: milliseconds of the loop
+("hoisted"), and the ratio of "associative" to it in the same round; medians over rounds. Above 1 the loop is faster.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ROUNDS = 21
 
 
 def calls(B: int, T: int, D: int, H: int) -> dict[str, timing.Call]:
-    """By backend and kind."""
+    """Return the calls by backend and kind."""
     net = jlstm.MinLSTM(H)
     params, x = net.init(jax.random.key(0), D), jax.random.normal(jax.random.key(1), (B, T, D))
 

@@ -1,4 +1,4 @@
-"""The tables."""
+"""The Markdown page and its tables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from experiments.benchmark.results import Result, Row
 
 
 def seconds(value: float) -> str:
-    """Three digits and a unit."""
+    """Return a time with three digits and a unit."""
     value = float(f"{value:.3g}")  # so that 999.9 µs is 1.00 ms
     for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
         if value >= scale or unit == "µs":
@@ -20,12 +20,12 @@ def seconds(value: float) -> str:
 
 
 def size(value: int) -> str:
-    """Bytes as KiB or MiB."""
+    """Return bytes as KiB or MiB."""
     return f"{value / 2**20:.1f} MiB" if value >= 2**20 else f"{value / 2**10:.1f} KiB"
 
 
 def cell(row: Row | None, baseline: str) -> str:
-    """Time, ratio and its quartiles."""
+    """Return a cell with time, ratio and the ratio's quartiles."""
     if row is None:
         return "—"
     s = row.summary
@@ -36,7 +36,7 @@ def cell(row: Row | None, baseline: str) -> str:
 
 
 def table(head: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
-    """A Markdown table; all columns but the first are right-aligned."""
+    """Return a Markdown table. All columns except the first are right-aligned."""
     head = list(head)
     rows = [head, ["---", *["---:"] * (len(head) - 1)], *map(list, lines)]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
@@ -48,7 +48,7 @@ def geometric_mean(ratios: Iterable[float]) -> float:
 
 
 def tables(result: Result) -> str:
-    """One table a mode: contenders down, cases across."""
+    """Return one table per mode, with a row per contender and a column per case."""
     parts = []
     cases = list(dict.fromkeys(row.case for row in result.rows))
     names = list(dict.fromkeys(row.name for row in result.rows))
@@ -77,7 +77,7 @@ def _size(row: Row | None) -> str:
 
 
 def page(results: Iterable[Result], about: Mapping[str, Any], title: str) -> str:
-    """The whole page."""
+    """Return the whole page."""
     load = "" if about["load_average"] is None else f" Load average before: {about['load_average']}."
     parts = [f"Measured on {title}; medians of {about['rounds']} rounds.{load}", f"    {about['command']}"]
     notes = [*about["left_out"], *about["refused"]]

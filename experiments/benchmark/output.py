@@ -1,4 +1,4 @@
-"""The files of a run: `benchmark.md`, `benchmark.json`, and a PNG a section that has a chart."""
+"""The files of a run: `benchmark.md`, `benchmark.json`, and a PNG for each section with a chart."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from experiments.benchmark.results import Result, Row
 
 
 def title(about: Mapping[str, Any]) -> str:
-    """Device and versions in one line."""
+    """Return device and versions in one line."""
     versions = about["versions"]
     where = f"{about['device']} ({about['cpu']})" if about["device"].startswith("cpu") else about["device"]
     named = ", ".join(f"{name} {versions[name]}" for name in versions if name not in ("jaxlib", "numpy", "python"))
@@ -20,7 +20,7 @@ def title(about: Mapping[str, Any]) -> str:
 
 
 def write(folder: Path, results: Mapping[str, Result], about: Mapping[str, Any], sections: tuple[str, ...]) -> str:
-    """Writes all files and returns the Markdown. Charts of an earlier run go: they would belong to other numbers."""
+    """Write all files and return the Markdown. Charts of an earlier run are deleted, since they show other numbers."""
     if (folder / "benchmark.json").exists():
         for section in sections:
             (folder / f"{section}.png").unlink(missing_ok=True)

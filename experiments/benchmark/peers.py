@@ -1,6 +1,6 @@
-"""The peers, each written as its own documentation does, with jlstm's weights copied in.
+"""The peers, each written as in its own documentation, with jlstm's weights copied in.
 
-Imports stand inside the functions: a peer that is not installed is left out.
+Imports are inside the functions, so that a peer may be missing.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ Call = Callable[[], Any]
 
 
 def flat(w: Any) -> jax.Array:
-    """`[D, 4, H]` -> `[D, 4H]`, `[4, H]` -> `[4H]`: the gates i, f, g, o one behind another."""
+    """Reshape `[D, 4, H]` to `[D, 4H]` and `[4, H]` to `[4H]`: the gates i, f, g, o one after another."""
     return w.reshape(*w.shape[:-2], -1)
 
 
 def gates(w_hh: jax.Array, state: tuple[jax.Array, jax.Array], z: jax.Array) -> Any:
-    """One step of the hand-written LSTM."""
+    """Compute one step of the hand-written LSTM."""
     h, c = state
     i, f, g, o = jnp.split(z + h @ w_hh, 4, axis=-1)
     c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
@@ -37,7 +37,7 @@ def gates(w_hh: jax.Array, state: tuple[jax.Array, jax.Array], z: jax.Array) -> 
 
 
 def hand_written(problem: Problem) -> Program:
-    """The scan that people write, with the input's product hoisted out of the loop."""
+    """Build the scan that people write by hand, with the input's matmul hoisted out of the loop."""
 
     def layer(params: Weights, x: jax.Array, reverse: bool = False) -> jax.Array:
         w_ih, w_hh, b = params
@@ -61,7 +61,7 @@ def hand_written(problem: Problem) -> Program:
 def hand_written_step(
     problem: Problem, params: jlstm.LSTMParams, state: jlstm.LSTMState, x: jax.Array
 ) -> dict[str, Call]:
-    """Calls of one step, `() -> (state, y)`."""
+    """Return calls of one step, `() -> (state, y)`."""
     weights = (flat(params.w_ih), flat(params.w_hh), flat(params.b))
     start = (state.h, state.c.astype(problem.dtype))
 
@@ -74,17 +74,17 @@ def hand_written_step(
 
 
 def flax_nnx(problem: Problem) -> Program:
-    """`nnx.RNN(nnx.OptimizedLSTMCell)`, split into graph and arrays."""
+    """Build `nnx.RNN(nnx.OptimizedLSTMCell)`, split into graph and arrays."""
     convert, model = flax_model(problem)
     return Program(convert, lambda params, x: model(params)(x))
 
 
 def flax_model(problem: Problem) -> tuple[Callable[[Layers], Any], Callable[[Any], Any]]:
-    """(convert, its parameters -> the module)."""
+    """Return convert and the function that makes the module from its parameters."""
     from flax import nnx  # pyright: ignore[reportMissingImports]
 
     def rnn(D: int) -> Any:
-        # Zeros: the default, orthogonal, cannot make bfloat16.
+        # Zeros: the default, orthogonal, does not support bfloat16.
         options: Any = dict(recurrent_kernel_init=nnx.initializers.zeros, param_dtype=problem.dtype, rngs=nnx.Rngs(0))
         return nnx.RNN(nnx.OptimizedLSTMCell(D, problem.H, **options))
 
@@ -108,7 +108,7 @@ def flax_model(problem: Problem) -> tuple[Callable[[Layers], Any], Callable[[Any
         return state
 
     def model(params: Any) -> Any:
-        state, others = jax.tree.map(lambda a: a, (arrays, rest))  # variables of this trace
+        state, others = jax.tree.map(lambda a: a, (arrays, rest))  # new variables for this trace
         nnx.replace_by_pure_dict(state, params)
         return nnx.merge(graph, state, others)
 
@@ -116,7 +116,7 @@ def flax_model(problem: Problem) -> tuple[Callable[[Layers], Any], Callable[[Any
 
 
 def flax_nnx_step(problem: Problem, params: jlstm.LSTMParams, state: jlstm.LSTMState, x: jax.Array) -> dict[str, Call]:
-    """Calls of one step, `() -> (state, y)`; jitted over the split graph, whose arrays go in as a flat list."""
+    """Return calls of one step, `() -> (state, y)`; the jitted one takes the split graph's arrays as a flat list."""
     convert, model = flax_model(problem)
     leaves, tree = jax.tree.flatten(convert((params,)))
     cell = model(convert((params,))).cell
@@ -133,7 +133,7 @@ def flax_nnx_step(problem: Problem, params: jlstm.LSTMParams, state: jlstm.LSTMS
 
 
 def keras(problem: Problem) -> Program:
-    """`keras.layers.LSTM` by `stateless_call`."""
+    """Build `keras.layers.LSTM` with `stateless_call`."""
     import keras  # pyright: ignore[reportMissingImports]
 
     if keras.backend.backend() != "jax":
@@ -159,7 +159,7 @@ def keras(problem: Problem) -> Program:
 
 
 def equinox(problem: Problem) -> Program:
-    """`eqx.nn.LSTMCell` in `lax.scan`, under `vmap` over examples."""
+    """Build `eqx.nn.LSTMCell` in `lax.scan`, under `vmap` over examples."""
     import equinox as eqx  # pyright: ignore[reportMissingImports]
 
     dtype = jnp.dtype(problem.dtype)
@@ -182,10 +182,10 @@ def equinox(problem: Problem) -> Program:
 
 
 def haiku(problem: Problem) -> Program:
-    """`hk.LSTM` in `hk.dynamic_unroll`."""
+    """Build `hk.LSTM` in `hk.dynamic_unroll`."""
     import haiku  # pyright: ignore[reportMissingImports]
 
-    hk: Any = haiku  # its stubs know a core that returns all states only
+    hk: Any = haiku  # its stubs only allow a core that returns all states
 
     @hk.without_apply_rng
     @hk.transform
@@ -203,7 +203,7 @@ def haiku(problem: Problem) -> Program:
 
         assert p.b is not None
         i, f, g, o = p.b
-        # Haiku adds 1 to the forget gate in the call.
+        # Haiku adds 1 to the forget gate in each step.
         b = jnp.concatenate([i, g, f - 1, o])
         return {"lstm/linear": {"w": jnp.concatenate([order(p.w_ih), order(p.w_hh)]), "b": b}}
 
@@ -211,5 +211,5 @@ def haiku(problem: Problem) -> Program:
 
 
 def torch_arrays(params: Layers) -> list[jax.Array]:
-    """`nn.LSTM`'s w_ih, w_hh, b_ih, b_hh a layer or direction; the whole bias is in b_ih."""
+    """Return `nn.LSTM`'s w_ih, w_hh, b_ih, b_hh for each layer or direction; b_ih is the whole bias."""
     return [a for p in params for a in (flat(p.w_ih).T, flat(p.w_hh).T, flat(p.b), jnp.zeros_like(flat(p.b)))]

@@ -1,4 +1,4 @@
-"""What contenders are built from and for."""
+"""The problem that contenders are built for, and the program that they provide."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Net = Literal["lstm", "bidirectional", "stack"]
 
 
 class Problem(NamedTuple):
-    """Sizes, in jlstm's letters. net: one LSTM, two directions joined, or two layers."""
+    """The sizes, in jlstm's letters. net: one LSTM, two concatenated directions, or two layers."""
 
     B: int
     T: int
@@ -28,7 +28,7 @@ class Problem(NamedTuple):
 
 
 class Program(NamedTuple):
-    """convert: one `LSTMParams` a layer or direction -> the contender's parameters, differentiable.
+    """A contender's functions. convert: one `LSTMParams` per layer or direction -> its parameters, differentiable.
 
     forward: (its parameters, x `[B, T, D]`) -> outputs of all steps.
     """

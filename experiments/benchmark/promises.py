@@ -1,4 +1,4 @@
-"""The sections that hold jlstm to its promises. Each is `(plan) -> Result`."""
+"""The sections that test the promises of jlstm. Each is `(plan) -> Result`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TRACING = "/jax/core/compile/jaxpr_trace_duration"
 
 
 def vmap_parameters(plan: Plan) -> Result:
-    """Many models at once: `vmap` over the parameters, against one call a model, and against `lax.map`."""
+    """Time many models at once: `vmap` over the parameters against one call per model and against `lax.map`."""
     rows, T, D, H = [], 100, 32, 32
     for B in (4, 32):
         problem = Problem(B, T, D, H, dtype=plan.dtype)
@@ -43,8 +43,8 @@ def vmap_parameters(plan: Plan) -> Result:
             rows += plan.rows(f"B = {B}", mode, _many(models[0].functions[mode], leaves, stacked, x, plan.dtype))
     about = (
         f"{MODELS} models, T = {T}, D = {D}, H = {H}, x shared: `jax.vmap` over the parameters, {MODELS} calls in a "
-        "row, blocked at the end, and `lax.map` in one program. The dot is followed by the ratio to `vmap`. The "
-        "temporaries of separate calls are those of one."
+        "row, blocked at the end, and `lax.map` in one program. The number after the dot is the ratio to `vmap`. The "
+        "temporaries of separate calls are those of one call."
     )
     return Result("Sixteen models", about, "vmap", rows, chart="ratio")
 
@@ -65,7 +65,7 @@ def _many(f: Callable[..., Any], leaves: list[Any], stacked: Any, x: jax.Array, 
 
 
 def vmap_examples(plan: Plan) -> Result:
-    """A function of one sequence under `vmap`, against the batched call."""
+    """Time a function of one sequence under `vmap` against the batched call."""
     problem = plan.first
     plan.say(f"vmap-examples: {problem.case}")
     cell = jlstm.LSTM(problem.H, param_dtype=problem.dtype)
@@ -101,13 +101,13 @@ def _differentiated(forward: Callable[..., jax.Array], wanted: int | tuple[int, 
 
 
 def weight_gradients(text: str, problem: Problem) -> str:
-    """The shapes in an optimised program that hold a recurrent weight an example: B, H, H and 4, or a 4H for the two.
+    """Return the shapes in an optimised program with a recurrent weight per example: axes B, H, 4, H or B, H, 4H.
 
-    An axis more (T) is found too. Shapes say nothing where two sizes are the same.
+    Shapes with a further axis (T) are found too. If two sizes are equal, shapes are ambiguous.
     """
     B, H = problem.B, problem.H
     if len({1, 4, B, problem.T, problem.D, H, 4 * H}) < 7:
-        return "not looked for: at these B,T,D,H shapes are taken for each other"
+        return "not looked for: at these B,T,D,H shapes are ambiguous"
     found: dict[str, None] = {}
     for shape in DIMENSIONS.findall(text):
         sizes = Counter(int(size) for size in shape.split(","))
@@ -117,7 +117,7 @@ def weight_gradients(text: str, problem: Problem) -> str:
 
 
 def length(plan: Plan) -> Result:
-    """Time a step as T grows."""
+    """Measure the time per step as T grows."""
     rows: list[Row] = []
     for T in LENGTHS:
         problem = Problem(1, T, 32, 32, dtype=plan.dtype)
@@ -142,7 +142,7 @@ def length(plan: Plan) -> Result:
 
 
 def checkpoint(plan: Plan) -> Result:
-    """Memory and time of the gradient with `checkpoint_every`."""
+    """Measure memory and time of the gradient with `checkpoint_every`."""
     rows: list[Row] = []
     facts = {}
     name = f"checkpoint_every={EVERY}"
@@ -167,7 +167,7 @@ def checkpoint(plan: Plan) -> Result:
                 facts[f"{mode}: temporaries, plain over {name}, at {problem.case}"] = round(plain / chunked, 1)
     about = (
         "The mean of the squares of the last output and its gradient with respect to the parameters, as in training, "
-        f"and to x too, as above another layer; T = {LONG}: time, ratio to the plain gradient, temporaries. B,T,D,H."
+        f"and also to x, as above another layer; T = {LONG}: time, ratio to the plain gradient, temporaries. B,T,D,H."
     )
     return Result("Rematerialisation", about, "plain", rows, facts)
 
@@ -177,7 +177,7 @@ def _last(cell: jlstm.LSTM, every: int | None, params: jlstm.LSTMParams, x: jax.
 
 
 def retrace(plan: Plan) -> Result:
-    """What a second call with an equal cell, made anew, traces and compiles."""
+    """Count the traces and compilations of a second call with an equal, new cell."""
     plan.say("retrace")
     facts: dict[str, Any] = {}
     (params,), x = example(Problem(4, 20, 8, 16, dtype=plan.dtype))
@@ -198,7 +198,7 @@ def retrace(plan: Plan) -> Result:
 
 
 def counted(call: Callable[..., Any], *arguments: Any) -> str:
-    """How often a call traces and compiles, by jax's own events."""
+    """Count how often a call traces and compiles, from jax's own events."""
     seen: Counter[str] = Counter()
 
     def listen(event: str, duration_secs: float, **_: Any) -> None:

@@ -1,4 +1,4 @@
-"""One problem, all contenders: built, checked against jlstm, then timed in rounds; torch after them."""
+"""Race all contenders on one problem: build them, check them against jlstm, time them in rounds; torch comes last."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ JLSTM = CONTENDERS[0]
 
 
 class Checked(NamedTuple):
-    """Every JAX contender that gives jlstm's numbers, jlstm first. want: these numbers."""
+    """The JAX contenders that give jlstm's numbers, jlstm first. want: these numbers."""
 
     ready: dict[str, Ready]
     programs: dict[str, dict[str, Any]]
@@ -44,9 +44,9 @@ class Checked(NamedTuple):
 
 
 def check(plan: Plan, problem: Problem) -> Checked:
-    """Builds, compiles and compares; who disagrees or fails is refused. jlstm's own failure is an error.
+    """Build, compile and compare. A contender that disagrees or fails is refused; a failure of jlstm is an error.
 
-    Of another dtype than float32, a contender's code has to be right in float32 first; then its outputs are compared.
+    For a dtype other than float32, a contender must first be right in float32; then its outputs are compared.
     """
     params, x = example(problem)
     checked = Checked({}, {}, {}, params, x)
@@ -60,7 +60,7 @@ def check(plan: Plan, problem: Problem) -> Checked:
             programs = {mode: timing.compiled(f, ready.leaves, x) for mode, f in ready.functions.items()}
             same = programs
             if jax.default_backend() != "cpu":
-                # What an accelerator rounds in its matmuls is no disagreement; what is timed keeps its default.
+                # An accelerator's rounding in matmuls is not a disagreement. The timed programs keep its default.
                 with jax.default_matmul_precision("highest"):
                     same = {mode: timing.compiled(f, ready.leaves, x) for mode, f in ready.functions.items()}
             got = comparable(numbers(ready, x, same), problem)
@@ -81,13 +81,13 @@ def check(plan: Plan, problem: Problem) -> Checked:
 
 
 def comparable(found: dict[str, Any], problem: Problem) -> dict[str, Any]:
-    """All numbers in float32. In bfloat16 the outputs: peers sum a bias's gradient over B and T in 8 bits, and two
-    that are both right differ by half of it."""
+    """Return all numbers in float32, only the outputs in bfloat16. There peers sum a bias's gradient over B and T in
+    8 bits, and two that are both right can differ by half of it."""
     return found if problem.dtype == "float32" else {"outputs": found["outputs"]}
 
 
 def race(plan: Plan, problem: Problem) -> list[Row]:
-    """Rows for forward and forward+backward, jlstm twice among them; torch's last, from a process of its own."""
+    """Return rows for forward and forward+backward. jlstm is there twice; torch comes last, from its own process."""
     found = check(plan, problem)
     ours, x = found.ready[JLSTM.name], found.x
     ready = found.ready | {AGAIN: ours}
@@ -108,8 +108,8 @@ def race(plan: Plan, problem: Problem) -> list[Row]:
 
 
 def torch_race(plan: Plan, problem: Problem, found: Checked, medians: dict[str, float]) -> list[Row]:
-    """torch's rows. It shares no round with jlstm: the ratio is of medians, and has no quartiles."""
-    if problem.dtype != "float32":  # who is right is found there
+    """Return torch's rows. torch shares no round with jlstm, so the ratio is of medians and has no quartiles."""
+    if problem.dtype != "float32":  # correctness is checked there
         exact = problem._replace(dtype="float32")
         ours = check(dataclasses.replace(plan, contenders=(JLSTM,)), exact)
         compare("torch", ask_torch(exact, ours.params, ours.x, 1)[1], ours.want, exact.dtype)
@@ -125,7 +125,7 @@ def torch_race(plan: Plan, problem: Problem, found: Checked, medians: dict[str, 
 
 
 def ask_torch(problem: Problem, params: Any, x: jax.Array, rounds: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(threads, and seconds by mode; the numbers to compare), from a process of its own."""
+    """Run torch in its own process; return (threads and seconds by mode, the numbers to compare)."""
     flat, pull = jax.vjp(peers.torch_arrays, params)
     ask = problem._asdict() | {"rounds": rounds, "rest": timing.REST}
     arrays: dict[str, Any] = {f"w{n}": np.asarray(a, np.float32) for n, a in enumerate(flat)}

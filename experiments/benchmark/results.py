@@ -1,4 +1,4 @@
-"""What a section finds."""
+"""The results of a section."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from experiments.benchmark.timing import Summary
 
 
 class Row(NamedTuple):
-    """One contender in one case. case: the sizes.   mode: what was run, a table of its own.   temporaries: bytes."""
+    """One contender in one case. case: the sizes.   mode: what was run, one table each.   temporaries: bytes."""
 
     case: str
     mode: str
@@ -18,10 +18,10 @@ class Row(NamedTuple):
 
 
 class Result(NamedTuple):
-    """about: what was done, in sentences.   baseline: the name that ratios are to.   facts: what no table shows.
+    """A section's result. about: a description in sentences.   baseline: the name that ratios are to.
 
-    chart: what its bars show: the ratio to the baseline, or the time; None for no chart.   mean: whether the cases are
-    many of one kind, so that the geometric mean over them says something.
+    facts: numbers outside the tables.   chart: the quantity of the bars, the ratio to the baseline or the time; None
+    for no chart.   mean: True if the cases are many of one kind, so that their geometric mean is meaningful.
     """
 
     title: str

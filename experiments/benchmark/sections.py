@@ -16,9 +16,9 @@ from experiments.benchmark.race import JLSTM, check, race
 from experiments.benchmark.results import Result, Row
 
 COMPILES = 5
-STEP_SIZES = (1, 32)  # batches
+STEP_SIZES = (1, 32)  # batch sizes
 STEP_CALLS = 20
-NO_PEERS = ("jlstm", "torch")  # beginnings of the names that are no JAX peer's
+NO_PEERS = ("jlstm", "torch")  # beginnings of the names that are not JAX peers
 COMMON = (
     "Median time of a call, and after the dot the ratio to jlstm, pair by pair (median over rounds, quartiles): above "
     "1 is slower than jlstm. "
@@ -26,7 +26,7 @@ COMMON = (
 
 
 def shapes(plan: Plan) -> Result:
-    """All contenders at all shapes."""
+    """Race all contenders at all shapes."""
     rows = []
     for number, shape in enumerate(plan.shapes, start=1):
         problem = Problem(*shape, dtype=plan.dtype)
@@ -40,7 +40,7 @@ def shapes(plan: Plan) -> Result:
 
 
 def of_net(net: Net, title: str) -> Callable[[Plan], Result]:
-    """The first shape, with another net."""
+    """Return the section that races the first shape with another net."""
 
     def section(plan: Plan) -> Result:
         problem = plan.first._replace(net=net)
@@ -52,7 +52,7 @@ def of_net(net: Net, title: str) -> Callable[[Plan], Result]:
 
 
 def against_peers(rows: list[Row]) -> dict[str, Any]:
-    """By mode: the fastest JAX peer's ratio in every case, and the geometric mean of all JAX peers over all cases."""
+    """Return, by mode, the fastest JAX peer's ratio in every case, and the geometric mean of all peers' ratios."""
     facts = {}
     theirs = [row for row in rows if not row.name.startswith(NO_PEERS)]
     for mode in dict.fromkeys(row.mode for row in theirs):
@@ -68,7 +68,7 @@ def against_peers(rows: list[Row]) -> dict[str, Any]:
 
 
 def compile_time(plan: Plan) -> Result:
-    """Trace, lower and compile at the first shape."""
+    """Time tracing, lowering and compilation at the first shape."""
     problem = plan.first
     plan.say(f"compile: {problem.case}")
     found = check(plan, problem)
@@ -86,7 +86,7 @@ def compile_time(plan: Plan) -> Result:
 
 
 def step(plan: Plan) -> Result:
-    """One step by itself: what a call costs in an actor or a server."""
+    """Time one step by itself, which is the cost of a call in an actor or a server."""
     rows, D, H = [], 64, 128
     for B in STEP_SIZES:
         problem = Problem(B, 1, D, H, dtype=plan.dtype)
@@ -101,7 +101,7 @@ def step(plan: Plan) -> Result:
 
 
 def steps(plan: Plan, problem: Problem) -> dict[str, Entry]:
-    """By name; who gives another y than jlstm is refused."""
+    """Return the calls by name. A contender whose y differs from jlstm's is refused."""
     (params,), x = example(problem)
     x, cell = x[:, 0], jlstm.LSTM(problem.H, param_dtype=problem.dtype)
     state = cell.initial_state(params, (problem.B,))

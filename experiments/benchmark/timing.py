@@ -1,4 +1,4 @@
-"""How time is taken: interleaved rounds in shuffled order, warm, every call blocked, and ratios pair by pair."""
+"""Timing: warm-up, interleaved rounds in shuffled order, every call blocked, and ratios pair by pair."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import jax
 import numpy as np
 
 Call = Callable[[], Any]
-REST = 0.010  # seconds before each timed call, for whatever the last one left running
+REST = 0.010  # seconds before each timed call, so that work left by the last one ends
 
 
 class Summary(NamedTuple):
-    """Seconds (median, quartiles), and the ratio to the baseline: the median over rounds, and its quartiles, of the
-    time over the baseline's time in the same round; above 1 is slower than the baseline."""
+    """Seconds (median, quartiles), and the ratio to the baseline's time in the same round (median over rounds,
+    quartiles). Above 1 is slower than the baseline."""
 
     median: float
     q1: float
@@ -26,7 +26,7 @@ class Summary(NamedTuple):
 
 
 def rounds(calls: Mapping[str, Call], count: int, *, repeats: int = 1, seed: int = 0) -> dict[str, np.ndarray]:
-    """Seconds a call, `[count]` by name. repeats: calls in one timed go, for calls of microseconds."""
+    """Return the seconds per call, `[count]` by name. repeats: calls per measurement, for calls of microseconds."""
     for call in calls.values():
         for _ in range(2):
             jax.block_until_ready(call())
@@ -41,14 +41,14 @@ def rounds(calls: Mapping[str, Call], count: int, *, repeats: int = 1, seed: int
             for _ in range(repeats):
                 result = jax.block_until_ready(call())
             times[name].append((time.perf_counter() - start) / repeats)
-            del result  # given back outside of the time taken
+            del result  # freed outside of the measured time
     return {name: np.array(taken) for name, taken in times.items()}
 
 
 def compiling(
     functions: Mapping[str, tuple[Call, tuple[Any, ...]]], count: int, seed: int = 0
 ) -> dict[str, np.ndarray]:
-    """Seconds to trace, lower and compile, `[count]` by name, each time as in a fresh process: no cache helps."""
+    """Return the seconds to trace, lower and compile, `[count]` by name, with empty caches as in a new process."""
     rng = np.random.default_rng(seed)
     times: dict[str, list[float]] = {name: [] for name in functions}
     for number in range(count + 1):
@@ -58,24 +58,24 @@ def compiling(
             time.sleep(REST)
             start = time.perf_counter()
             compiled(function, *arguments)
-            if number:  # the first is warm-up: the compiler itself starts
+            if number:  # the first is warm-up, since the compiler itself starts
                 times[name].append(time.perf_counter() - start)
     return {name: np.array(taken) for name, taken in times.items()}
 
 
 def compiled(function: Callable[..., Any], *arguments: Any) -> Any:
-    """A program of its own, even where an equal function was compiled before."""
+    """Compile a new program, even if an equal function was compiled before."""
     return jax.jit(lambda *a: function(*a)).lower(*arguments).compile()
 
 
 def temporaries(program: Any) -> int | None:
-    """Bytes that a compiled program needs beside arguments and results; None where that is not known."""
+    """Return the bytes that a compiled program needs besides arguments and results; None if unknown."""
     analysis = None if program is None else program.memory_analysis()
     return None if analysis is None else int(analysis.temp_size_in_bytes)
 
 
 def summarise(times: Mapping[str, np.ndarray], baseline: str) -> dict[str, Summary]:
-    """By name."""
+    """Return the summaries by name."""
 
     def quartiles(a: np.ndarray) -> tuple[float, float, float]:
         q1, median, q3 = np.percentile(a, [25, 50, 75])

@@ -1,7 +1,7 @@
-"""torch's round, a program of its own: `torch_process.py IN OUT` times `nn.LSTM` on the CPU and imports no jax.
+"""Time torch's `nn.LSTM` on the CPU in a separate process without jax: `torch_process.py IN OUT`.
 
-Its OpenMP workers keep spinning after a call and would slow whatever follows in the same process. IN holds the sizes,
-x, and for every layer or direction w_ih, w_hh, b_ih, b_hh; OUT gets seconds by mode, outputs and gradients.
+torch's OpenMP workers keep spinning after a call and would slow later work in the same process. IN has the sizes, x,
+and w_ih, w_hh, b_ih, b_hh for every layer or direction; OUT gets seconds by mode, outputs and gradients.
 """
 
 from __future__ import annotations

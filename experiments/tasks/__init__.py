@@ -1,4 +1,4 @@
-"""What a run learns. A task is data, a loss and a measure; the training loop knows no more of it than `Task` says."""
+"""The tasks of runs. A task is data, a loss and a measure; the training loop uses only the members of `Task`."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class Task(Protocol):
 
     @property
     def loss_name(self) -> str:
-        """What `loss` is, with its unit, for axes: `cross entropy [nats]`. Equal to `measure [unit]` where it is it."""
+        """The name and unit of `loss` for axes: `cross entropy [nats]`. `measure [unit]` if both are the same."""
         ...
 
     @property
     def measure(self) -> str:
-        """What `evaluate` counts, for axes and tables: `mean squared error`."""
+        """The name of the result of `evaluate`, for axes and tables: `mean squared error`."""
         ...
 
     @property
@@ -54,69 +54,69 @@ class Task(Protocol):
 
     @property
     def higher_is_better(self) -> bool:
-        """Whether a greater `measure` is the better one."""
+        """True if a greater `measure` is better."""
         ...
 
     @property
     def log_scale(self) -> bool:
-        """Whether `measure` is plotted on a logarithmic axis."""
+        """True if `measure` is plotted on a logarithmic axis."""
         ...
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the data is, for run.json."""
+        """A description of the data, for run.json."""
         ...
 
     @property
     def data(self) -> PyTree:
-        """The arrays that `loss` reads; they live on the device and are handed to every call."""
+        """The arrays that `loss` reads. They are on the device and are passed to every call."""
         ...
 
     @property
     def held_out(self) -> PyTree:
-        """The arrays that `evaluate` reads while training, to choose by."""
+        """The arrays that `evaluate` reads during training, which choose the best net."""
         ...
 
     @property
     def test(self) -> PyTree | None:
-        """The arrays that `evaluate` reads once, in the end, for the result; None: `held_out` is the test."""
+        """The arrays that `evaluate` reads once, at the end, for the result; None if `held_out` is the test data."""
         ...
 
     @property
     def sequences(self) -> bool:
-        """Whether the net answers at every step."""
+        """True if the net answers at every step."""
         ...
 
     def batch_shape(self) -> jax.ShapeDtypeStruct:
-        """The net's input, one batch."""
+        """Return the shape of a batch of the net's input."""
         ...
 
     def init(self, key: Array) -> PyTree:
-        """The net's parameters."""
+        """Return initial parameters of the net."""
         ...
 
     def carry(self, params: PyTree) -> PyTree:
-        """What goes from batch to batch beside the parameters, before the first."""
+        """Return the initial value of what goes from batch to batch besides the parameters."""
         ...
 
     def loss(self, params: PyTree, carry: PyTree, data: PyTree, step: Array, key: Array) -> tuple[Array, PyTree]:
-        """The loss of training step `step` and the next carry. `key` is this step's: batches are made from it."""
+        """Return the loss of training step `step` and the next carry. `key` is this step's own and makes the batch."""
         ...
 
     def evaluate(self, params: PyTree, data: PyTree) -> Array:
-        """The measure, a scalar, on `held_out` or `test`."""
+        """Return the measure, a scalar, on `held_out` or `test`."""
         ...
 
     def baselines(self) -> dict[str, float]:
-        """What others reach on the data of the result, in the unit of `measure`."""
+        """Return the scores of other methods on the data of the result, in the unit of `measure`."""
         ...
 
     def findings(self, params: PyTree, key: Array) -> Findings:
-        """What else a trained net shows, once, in the end."""
+        """Return further results of a trained net, once, at the end."""
         ...
 
     def example(self) -> Example:
-        """One sequence to look at, through the net's gates."""
+        """Return one sequence, on which the net's gates are drawn."""
         ...
 
 
@@ -134,5 +134,5 @@ TASKS: dict[type[schema.Table], Any] = {
 
 
 def make(config: Config) -> Task:
-    """The task that [task] names. Reads its data; UsageError where that cannot be read."""
+    """Return the task that [task] names, and read its data. Raises UsageError if the data cannot be read."""
     return TASKS[type(config.task)](config, config.task)

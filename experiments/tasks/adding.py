@@ -1,7 +1,7 @@
 """The adding problem (Hochreiter & Schmidhuber 1997, section 5.4), in the form of Le, Jaitly & Hinton (2015).
 
-A sequence of T random numbers with two of them marked; the target is the sum of the two. Always to answer 1 gives a
-mean squared error of 1/6, the variance of a sum of two uniform numbers: to do better, a net must carry a number over up
+A sequence has T random numbers, two of them marked; the target is the sum of the two. The constant answer 1 has a mean
+squared error of 1/6, the variance of a sum of two uniform numbers. To do better, a net must remember a number over up
 to T steps.
 """
 
@@ -26,7 +26,7 @@ TEST_SEED = 1997  # one test set for all runs, so that their results can be comp
 
 
 def batch(key: Array, batch_size: int, length: int) -> tuple[Array, Array]:
-    """Independent examples: x `[B, T, 2]`, numbers in [0, 1) and a mask with a one in each half; targets `[B]`."""
+    """Draw independent examples: x `[B, T, 2]`, numbers in [0, 1) and a mask with a one in each half; targets `[B]`."""
     k_numbers, k_places = jax.random.split(key)
     numbers = jax.random.uniform(k_numbers, (batch_size, length))
     half = length // 2
@@ -36,7 +36,7 @@ def batch(key: Array, batch_size: int, length: int) -> tuple[Array, Array]:
 
 
 class AddingTask:
-    """`experiments.tasks.Task`; batches are made on the device, inside the training step."""
+    """An `experiments.tasks.Task`. Batches are made on the device, inside the training step."""
 
     loss_name = "mean squared error [squared units of the sum]"
     measure = "mean squared error"
@@ -69,7 +69,7 @@ class AddingTask:
 
     @cached_property
     def held_out(self) -> tuple[Array, Array]:
-        """x `[held_out, T, 2]` and targets `[held_out]`."""
+        """The inputs `[held_out, T, 2]` and targets `[held_out]`."""
         return jax.jit(batch, static_argnums=(1, 2))(jax.random.key(TEST_SEED), self.task.held_out, self.task.length)
 
     def evaluate(self, params: Any, data: tuple[Array, Array]) -> Array:

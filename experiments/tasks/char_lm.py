@@ -1,8 +1,8 @@
-"""A language model of bytes, trained statefully: batch row b reads its own stream of text, window after window, and the
-state of the net goes from each window to the next.
+"""A stateful language model of bytes. Batch row b reads its own stream of text, window after window, and the state of
+the net goes from each window to the next.
 
-Every byte is predicted from those before it. Held-out text is measured in bits per character, every byte once; a byte
-that never occurs in the training text is coded as `unknown` and then as one of those that are left, 8 bits at most.
+Every byte is predicted from those before it. The measure is bits per character on held-out text, each byte once. A byte
+that never occurs in the training text is coded as `unknown`, and then as one of the other bytes in 8 bits at most.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ EVALUATION_STREAMS = 64
 
 
 def streams(ids: np.ndarray, rows: int, start: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Text `[N]` as `rows` contiguous streams: inputs, targets and weights `[rows, ceil(N / rows)]`.
+    """Split text `[N]` into `rows` contiguous streams: inputs, targets and weights `[rows, ceil(N / rows)]`.
 
-    inputs are targets one byte late, the first preceded by `start`; the weights are 0 on the fill behind the last byte.
+    inputs are the targets one byte late, with `start` first. The weights are 0 on the padding after the last byte.
     """
     width = -(-len(ids) // rows)
     fill = width * rows - len(ids)
@@ -43,14 +43,14 @@ def streams(ids: np.ndarray, rows: int, start: int) -> tuple[np.ndarray, np.ndar
 
 
 def windows(a: np.ndarray, length: int) -> np.ndarray:
-    """`[rows, width]` -> `[width / length rounded up, rows, length]`, filled with 0."""
+    """Split `[rows, width]` into `[width / length rounded up, rows, length]`, padded with 0."""
     rows, width = a.shape
     count = -(-width // length)
     return np.pad(a, ((0, 0), (0, count * length - width))).reshape(rows, count, length).swapaxes(0, 1)
 
 
 class CharLMTask:
-    """`experiments.tasks.Task`; the text is an array on the device."""
+    """An `experiments.tasks.Task`. The text is an array on the device."""
 
     loss_name = "bits per character [bit / byte]"
     measure = "bits per character"
@@ -85,11 +85,11 @@ class CharLMTask:
             "train_bytes": len(self.corpus.train),
             "held_out_bytes": len(self.corpus.held_out),
         }
-        # Whole windows only: the text behind the last one, less than one batch, is not trained on.
+        # Whole windows only: the text after the last one, less than one batch, is not used for training.
         used = len(self.corpus.train) // need * need
         inputs, targets, _ = streams(self.corpus.encode(self.corpus.train)[:used], self.batch_size, self.unknown)
         self.data = jnp.asarray(windows(inputs, task.length)), jnp.asarray(windows(targets, task.length))
-        # Which of the bytes outside the vocabulary: the rest of the code of an unknown byte, in bits.
+        # The bits that say which byte outside the vocabulary an unknown byte is.
         self.unknown_bits = math.log2(max(1, 256 - self.unknown))
 
     def batch_shape(self) -> jax.ShapeDtypeStruct:
@@ -104,20 +104,20 @@ class CharLMTask:
     def loss(self, params: Any, carry: Any, data: Any, step: Array, key: Array) -> tuple[Array, Any]:
         inputs, targets = data
         window = step % len(inputs)
-        # At the end of the streams the next window is their beginning: nothing goes before it.
+        # After the last window comes the first, which starts from the initial state.
         state = jax.tree.map(lambda first, s: jnp.where(window == 0, first, s), self.carry(params), carry)
         nats, state = self._nats(params, state, inputs[window], targets[window], key if self.noisy else None)
         return jnp.mean(nats) / math.log(2), state
 
     def _nats(self, params: Any, state: Any, x: Array, target: Array, key: Array | None = None) -> tuple[Array, Any]:
-        """The cost of every byte `[B * T]`, and the state behind them."""
+        """Return the cost of every byte `[B * T]`, and the state after them."""
         state, y = jlstm.unroll(self.net, params, x, state=state, return_sequences=True, key=key)
         logits = jlstm.flatten_time(y)  # [B * T, V]
         return optax.softmax_cross_entropy_with_integer_labels(logits, target.reshape(-1)), state
 
     @cached_property
     def held_out(self) -> tuple[Array, Array, Array]:
-        """Inputs, targets and weights of the held-out text, all `[windows, rows, T]`."""
+        """The inputs, targets and weights of the held-out text, all `[windows, rows, T]`."""
         ids = self.corpus.encode(self.corpus.held_out)
         rows = min(EVALUATION_STREAMS, -(-len(ids) // self.task.length))
         x, target, weight = (jnp.asarray(windows(a, self.task.length)) for a in streams(ids, rows, self.unknown))
@@ -144,12 +144,12 @@ class CharLMTask:
         return Example(ids, {}, tuple(self.corpus.decode([i]) for i in ids))
 
     def _sample(self, params: Any, key: Array) -> str:
-        """`sample_length` bytes written by the net from nothing, one `jlstm.step` each."""
+        """Sample `sample_length` bytes from the net, from the initial state on, with one `jlstm.step` each."""
 
         def write(carry: tuple[Any, Array], key: Array) -> tuple[tuple[Any, Array], Array]:
             state, byte = carry
             state, logits = jlstm.step(self.net, params, state, byte)
-            # `unknown` stands for no byte that could be printed.
+            # `unknown` is not a byte that can be printed.
             byte = jax.random.categorical(key, logits[: self.unknown] / self.task.temperature).astype(jnp.int32)
             return (state, byte), byte
 

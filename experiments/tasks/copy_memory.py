@@ -1,7 +1,7 @@
 """The copy memory problem (Arjovsky, Shah & Bengio 2016, section 4.1).
 
-Ten symbols of eight, T - 1 blanks, one delimiter, ten blanks; the answer is T + 10 blanks and then the ten symbols in
-their order. A net that remembers nothing does best to say blanks and then guess: 10 ln 8 / (T + 20) nats a step.
+The input is ten symbols out of eight, T - 1 blanks, one delimiter and ten blanks. The target is T + 10 blanks and then
+the ten symbols in order. Without memory, the best answer is blanks and then a guess: 10 ln 8 / (T + 20) nats a step.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NAMES = (*(str(i) for i in range(1, SYMBOLS + 1)), "blank", "delimiter")
 
 
 def batch(key: Array, batch_size: int, length: int) -> tuple[Array, Array]:
-    """Inputs and targets `[B, T + 20]`, ids; `length` is T, from the last of the symbols to the delimiter."""
+    """Draw inputs and targets `[B, T + 20]`, ids. `length` is T, from the last symbol to the delimiter."""
     symbols = jax.random.randint(key, (batch_size, COUNT), 0, SYMBOLS)
     inputs = jnp.full((batch_size, length + 2 * COUNT), BLANK).at[:, :COUNT].set(symbols)
     targets = jnp.full_like(inputs, BLANK).at[:, -COUNT:].set(symbols)
@@ -38,7 +38,7 @@ def batch(key: Array, batch_size: int, length: int) -> tuple[Array, Array]:
 
 
 class CopyMemoryTask:
-    """`experiments.tasks.Task`; batches are made on the device, inside the training step."""
+    """An `experiments.tasks.Task`. Batches are made on the device, inside the training step."""
 
     loss_name = "cross entropy [nats / step]"
     measure = "cross entropy"
@@ -96,7 +96,7 @@ class CopyMemoryTask:
         return jnp.mean(map_examples(nats, data))
 
     def recalled(self, params: Any, data: tuple[Array, Array]) -> Array:
-        """The share of the symbols to be copied that are the likeliest answer of all, in percent."""
+        """Return the percentage of the symbols to copy that are the net's most likely answer."""
 
         def share(one: tuple[Array, Array]) -> Array:
             inputs, targets = one

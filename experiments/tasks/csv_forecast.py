@@ -1,7 +1,7 @@
-"""Forecasting from the user's own CSV file (`data.path`): the last rows of some columns, a later row of one of them.
+"""Forecast a column of the user's CSV file (`data.path`) from the last rows of some columns.
 
-The rows are in the order of time. The end of the file is the test set, what is before it is held out, the rest is
-trained on; only this rest decides how the columns are standardised.
+The rows are in the order of time. The end of the file is the test set, the rows before it are held out, and the rest is
+the training set. The columns are standardised by the training set alone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Array = jax.Array
 
 
 class CSVTask(ForecastTask):
-    """`experiments.tasks.Task`; errors are in the units of the target."""
+    """An `experiments.tasks.Task`. Errors are in the units of the target."""
 
     measure = "root mean squared error"
 
@@ -67,9 +67,9 @@ class CSVTask(ForecastTask):
 
 
 def _parts(path: str, rows: int, task: CSV) -> tuple[Span, Span, Span]:
-    """Training, held-out and test rows; UsageError where there are too few."""
+    """Return the training, held-out and test rows. Raises UsageError if there are too few."""
     test, held_out = (max(1, round(share * rows)) for share in (task.test, task.held_out))
-    stop, need = rows - test - held_out, task.length + task.horizon + 1  # two windows: one has nothing to vary
+    stop, need = rows - test - held_out, task.length + task.horizon + 1  # two windows, since one has no variance
     if stop < need:
         raise UsageError(
             f"{path}: expected {need} training rows or more (task.length + task.horizon + 1), got {max(stop, 0)} "

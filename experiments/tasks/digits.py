@@ -1,7 +1,7 @@
-"""Handwritten digits read as a sequence: scikit-learn's 1797 images of 8 x 8 pixels, classified behind the last step.
+"""Handwritten digits read as a sequence: scikit-learn's 1797 images of 8 x 8 pixels, classified after the last step.
 
-Five stratified folds, the same for every run: fold k is the test set of `task.fold = k`; a tenth of the other four is
-held out to choose by, the rest is trained on.
+The five stratified folds are the same for every run. Fold k is the test set of `task.fold = k`; a tenth of the other
+four is held out to choose the best net, and the rest is the training set.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SPLIT_SEED = 1998  # one split for all runs, so that their results can be compar
 
 
 class Split(NamedTuple):
-    """Indices of images, each ascending; every image is in exactly one."""
+    """Indices of images, each ascending. Every image is in exactly one part."""
 
     train: np.ndarray
     held_out: np.ndarray
@@ -37,7 +37,7 @@ class Split(NamedTuple):
 
 
 def split(labels: np.ndarray, fold: int) -> Split:
-    """The split of `task.fold = fold`: every class has its share in all three parts."""
+    """Return the split of `task.fold = fold`. Every class has its share in all three parts."""
     selection = bundled.module("sklearn.model_selection", "digits")
     folds = selection.StratifiedKFold(FOLDS, shuffle=True, random_state=SPLIT_SEED).split(labels, labels)
     rest, test = list(folds)[fold]
@@ -48,13 +48,13 @@ def split(labels: np.ndarray, fold: int) -> Split:
 
 
 def sequences(images: np.ndarray, order: str) -> np.ndarray:
-    """Images `[N, 8, 8]` with ink 0 .. 16 as sequences with 0 .. 1: `[N, 8, 8]`, rows, or `[N, 64, 1]`, pixels."""
+    """Return images `[N, 8, 8]` with ink 0 .. 16 as sequences with 0 .. 1: rows `[N, 8, 8]` or pixels `[N, 64, 1]`."""
     scaled = images / np.float32(16)
     return scaled if order == "rows" else scaled.reshape(len(images), -1, 1)
 
 
 class DigitsTask:
-    """`experiments.tasks.Task`; all images live on the device."""
+    """An `experiments.tasks.Task`. All images are on the device."""
 
     loss_name = "cross entropy [nats]"
     measure = "accuracy"

@@ -1,4 +1,4 @@
-"""What a task hands out to be written down and drawn: plain NumPy, no jax."""
+"""The results that a task returns for files and pictures, in plain NumPy without jax."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 
 class ByLength(NamedTuple):
-    """The measure at each of `lengths` `[L]`; the net was trained on those up to `trained_to`."""
+    """The measure at each of `lengths` `[L]`; the net was trained on lengths up to `trained_to`."""
 
     lengths: np.ndarray
     values: np.ndarray
@@ -18,9 +18,9 @@ class ByLength(NamedTuple):
 
 
 class Forecast(NamedTuple):
-    """A series and what the net said of it `ahead` steps before: `times`, `truth`, `predicted`, all `[N]`.
+    """A series and the net's forecast of it from `ahead` steps before: `times`, `truth`, `predicted`, all `[N]`.
 
-    spans names parts of it for the legend, each with its first and last time: {"training": (1712, 1920)}.
+    spans: the named parts of the series for the legend, with first and last time: {"training": (1712, 1920)}.
     """
 
     times: np.ndarray
@@ -33,7 +33,7 @@ class Forecast(NamedTuple):
 
 
 class Findings(NamedTuple):
-    """Each empty where the task has none. `numbers` go into run.json and the table."""
+    """The findings of a task; those it lacks are empty. `numbers` go into run.json and the table."""
 
     numbers: Mapping[str, float] = MappingProxyType({})
     by_length: ByLength | None = None
@@ -42,9 +42,9 @@ class Findings(NamedTuple):
 
 
 class Example(NamedTuple):
-    """One sequence: `inputs`, as the net takes them, without a batch axis; and how to draw it.
+    """One sequence: `inputs` as the net takes them, without a batch axis, and how to draw it.
 
-    rows: what is drawn above the gates, name -> values `[T]`; symbols: names of the T steps, where they are symbols.
+    rows: the curves above the gates, name -> values `[T]`.   symbols: the names of the T steps, if they are symbols.
     """
 
     inputs: Any

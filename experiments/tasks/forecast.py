@@ -1,7 +1,7 @@
-"""What forecasting tasks share: a window of the last rows of a series goes in, its target `horizon` rows on comes out.
+"""The common parts of forecasting tasks. A window of a series is the input, the target `horizon` rows later the output.
 
-A window belongs to training, held-out or test data by the row of its target. A test window may begin in the training
-rows: what is past is known. Nothing that is trained, standardised or fitted reads a row of a later part.
+The row of a window's target decides if it is training, held-out or test data. A test window may begin in the training
+rows, since the past is known. Training, standardisation and fits never read a row of a later part.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ Array = jax.Array
 
 
 class Span(NamedTuple):
-    """Rows `start` to `stop`, this one not included."""
+    """Rows `start` to `stop`, without `stop`."""
 
     start: int
     stop: int
 
 
 class Series(NamedTuple):
-    """A row for each time step, in the units of the data; training, held-out and test rows follow each other."""
+    """One row per time step, in the units of the data. Training, held-out and test rows follow each other."""
 
     times: np.ndarray  # [N]
     inputs: np.ndarray  # [N, D], float64
@@ -40,20 +40,20 @@ class Series(NamedTuple):
     test: Span
 
     def ends(self, span: Span) -> np.ndarray:
-        """`[n]`, one for each target in `span` that has a whole window: rows `end - length` to `end - 1` go in."""
+        """Return `[n]`, one end for each target in `span` with a whole window: rows `end - length` to `end - 1`."""
         first = max(span.start, self.length + self.horizon - 1)
         return np.arange(first, span.stop) - self.horizon + 1
 
     def answers(self, span: Span) -> np.ndarray:
-        """The rows of the targets `[n]`."""
+        """Return the rows of the targets `[n]`."""
         return self.ends(span) + self.horizon - 1
 
     def repeated(self, span: Span) -> np.ndarray:
-        """The forecasts `[n]` that nothing changes: the last known value of the target."""
+        """Return the forecasts `[n]` that repeat the last known value of the target."""
         return self.target[self.ends(span) - 1]
 
     def linear(self, fit: Span, span: Span) -> np.ndarray:
-        """The forecasts `[n]` of a linear map of the window and a constant, fitted to the targets of `fit`."""
+        """Return the forecasts `[n]` of a linear map of the window and a constant, fitted to the targets of `fit`."""
 
         def windows(span: Span) -> np.ndarray:
             rows = self.ends(span)[:, None] + np.arange(-self.length, 0)
@@ -76,12 +76,12 @@ class Windows(NamedTuple):
 
 
 class ForecastTask:
-    """What `experiments.tasks.Task` asks of a task with a `Series`; its `score` and its `findings` are its own.
+    """The common part of an `experiments.tasks.Task` with a `Series`. A subclass adds `score` and `findings`.
 
-    Inputs and target are standardised by mean and deviation of the training rows, with `root` those of their square
-    roots: noise that grows with the numbers, as that of counts does, has one size then. With `difference` the net
-    answers by how much the target will differ from its last known value. `noise`, in deviations, goes on training
-    inputs.
+    Inputs and target are standardised by mean and deviation of the training rows. With `root` their square roots are
+    standardised instead, so that noise that grows with the numbers, as in counts, has a constant size. With
+    `difference` the net predicts the difference of the target from its last known value. `noise`, in deviations, is
+    added to training inputs.
     """
 
     higher_is_better = False
@@ -105,14 +105,14 @@ class ForecastTask:
         past = slice(series.train.start, series.train.stop)
         inputs, target = (np.sqrt(a) if root else a for a in (series.inputs, series.target))
         deviations = inputs[past].std(axis=0)
-        # A constant column says nothing: it becomes 0.
+        # A constant column has no information and becomes 0.
         scaled = (inputs - inputs[past].mean(axis=0)) / np.where(deviations > 0, deviations, 1.0)
         self.mean, self.deviation = float(target[past].mean()), float(target[past].std())
         self._arrays = scaled.astype(np.float32), ((target - self.mean) / self.deviation).astype(np.float32)
         self.data, self.held_out, self.test = map(self.windows, (series.train, series.held_out, series.test))
 
     def windows(self, span: Span) -> Windows:
-        """The windows whose targets lie in `span`, and nothing behind them."""
+        """Return the windows whose targets are in `span`, without any later row."""
         inputs, target = (jnp.asarray(a[: span.stop]) for a in self._arrays)
         return Windows(inputs, target, jnp.asarray(self.series.ends(span), jnp.int32))
 
@@ -138,20 +138,20 @@ class ForecastTask:
         return data.inputs[ends[:, None] + jnp.arange(-self.series.length, 0)[None, :]]
 
     def _forecasts(self, params: Any, data: Windows, ends: Array, x: Array, key: Array | None = None) -> Array:
-        """Standardised, `[n]`, of windows x `[n, T, D]`."""
+        """Return the standardised forecasts `[n]` of windows x `[n, T, D]`."""
         _, y = jlstm.unroll(self.net, params, x, key=key)
         return y[:, 0] + (data.target[ends - 1] if self.difference else 0.0)
 
     def forecasts(self, params: Any, data: Windows) -> Array:
-        """Standardised, `[n]`, of all windows."""
+        """Return the standardised forecasts `[n]` of all windows."""
 
         def one(end: Array) -> Array:
             return self._forecasts(params, data, end[None], self._inputs(data, end[None]))[0]
 
-        return jax.lax.map(one, data.ends, batch_size=1024)  # all windows of a long series are many times the series
+        return jax.lax.map(one, data.ends, batch_size=1024)  # all windows of a long series need many times its memory
 
     def score(self, mean_squared_error: Any) -> Any:
-        """The measure, from an error in squared units of the target."""
+        """Return the measure from an error in squared units of the target."""
         raise NotImplementedError
 
     def evaluate(self, params: Any, data: Windows) -> Array:
@@ -161,12 +161,12 @@ class ForecastTask:
         return self.score(self.deviation**2 * jnp.mean((forecasts - answers) ** 2))  # no difference of large numbers
 
     def own_units(self, standardised: Any) -> Any:
-        """The target's numbers."""
+        """Return standardised values in the units of the target."""
         value = self.mean + self.deviation * standardised
         return value.clip(0) ** 2 if self.root else value
 
     def forecast(self, params: Any, *, quantity: str, time: str, spans: dict[str, Span]) -> Forecast:
-        """What the net says of every row that has a whole window before it."""
+        """Return the net's forecast of every row that has a whole window before it."""
         everything = Span(self.series.train.start, self.series.test.stop)
         answers = self.series.answers(everything)
         predicted = np.asarray(jax.jit(self.forecasts)(params, self.windows(everything)), np.float64)
@@ -179,13 +179,13 @@ class ForecastTask:
         return Forecast(times[answers], self.series.target[answers], own, named, quantity, time, self.series.horizon)
 
     def baselines(self) -> dict[str, float]:
-        """The linear one is fitted on all that is before the test: it has no choices to make on held-out data."""
+        """Return the baselines. The linear one is fitted on all rows before the test; it needs no held-out data."""
         test, before = self.series.test, Span(self.series.train.start, self.series.held_out.stop)
         forecasts = {"repeat the last value": self.series.repeated(test), "linear": self.series.linear(before, test)}
         return {name: float(self.score(self.series.mean_squared_error(each, test))) for name, each in forecasts.items()}
 
     def example(self) -> Example:
-        """The last held-out window, drawn in its own units."""
+        """Return the last held-out window, drawn in its own units."""
         end = int(self.series.ends(self.series.held_out)[-1])
         rows = slice(end - self.series.length, end)
         return Example(self._arrays[0][rows], dict(zip(self.names, self.series.inputs[rows].T, strict=True)))

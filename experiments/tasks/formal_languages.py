@@ -1,8 +1,8 @@
 """Parity, even pairs, cycle navigation and simple modular arithmetic, by the protocol of Delétang et al. (2022).
 
-All four are the work of a finite automaton. A net is trained on strings of lengths 1 to 40 and scored by its accuracy
-averaged over the lengths 41 to 500: it can only be right there if it has found the automaton. The string is followed by
-one more symbol, at which the net answers.
+A finite automaton solves each of the four. A net is trained on strings of lengths 1 to 40 and scored by its accuracy
+averaged over the lengths 41 to 500. It can only be right there if it has found the automaton. One more symbol follows
+the string; the net answers at this symbol.
 """
 
 from __future__ import annotations
@@ -31,28 +31,28 @@ def _valid(lengths: Array, longest: int) -> Array:
 
 
 def parity(key: Array, lengths: Array, longest: int) -> Labelled:
-    """Bits; the class is the number of ones modulo 2."""
+    """Draw bits; the class is the number of ones modulo 2."""
     bits = jax.random.randint(key, (len(lengths), longest), 0, 2)
     return Labelled(bits, lengths, jnp.sum(bits * _valid(lengths, longest), axis=1) % 2)
 
 
 def even_pairs(key: Array, lengths: Array, longest: int) -> Labelled:
-    """Bits; the class is the number of neighbours that differ, modulo 2."""
+    """Draw bits; the class is the number of neighbours that differ, modulo 2."""
     bits = jax.random.randint(key, (len(lengths), longest), 0, 2)
     differ = bits[:, 1:] != bits[:, :-1]
     return Labelled(bits, lengths, jnp.sum(differ & _valid(lengths, longest)[:, 1:], axis=1) % 2)
 
 
 def cycle_navigation(key: Array, lengths: Array, longest: int) -> Labelled:
-    """Moves back, stay and forward on a cycle of 5 places; the class is the place where they end, from place 0."""
+    """Draw moves back, stay and forward on a cycle of 5 places; the class is their last place, from place 0."""
     moves = jax.random.randint(key, (len(lengths), longest), 0, 3)
     return Labelled(moves, lengths, jnp.sum((moves - 1) * _valid(lengths, longest), axis=1) % MODULUS)
 
 
 def modular_arithmetic(key: Array, lengths: Array, longest: int) -> Labelled:
-    """Digits 0 to 4 with +, - and * between them; the class is the value modulo 5, * before + and -.
+    """Draw digits 0 to 4 with +, - and * between them; the class is the value modulo 5, * before + and -.
 
-    Such a string has an odd length: an even one of `lengths` gives a string shorter by one.
+    Such a string has an odd length, so an even length gives a string that is shorter by one.
     """
     n, pairs = len(lengths), (longest - 1) // 2
     k_digits, k_operators = jax.random.split(key)
@@ -77,7 +77,7 @@ def modular_arithmetic(key: Array, lengths: Array, longest: int) -> Labelled:
 
 
 class Language(NamedTuple):
-    """draw(key, lengths [N], longest) -> Labelled: one string of each length, filled up to `longest`."""
+    """A language. draw(key, lengths [N], longest) -> Labelled: one string of each length, padded to `longest`."""
 
     draw: Callable[[Array, Array, int], Labelled]
     symbols: tuple[str, ...]
@@ -93,14 +93,14 @@ LANGUAGES = {
 
 
 def ask(strings: Labelled, question: int) -> Labelled:
-    """The strings `[N, T]` with the symbol `question` behind each, `[N, T + 1]`."""
+    """Return the strings `[N, T]` with the symbol `question` after each, `[N, T + 1]`."""
     tokens = jnp.pad(strings.tokens, ((0, 0), (0, 1)))
     ends = jnp.arange(tokens.shape[1])[None, :] == strings.lengths[:, None]
     return strings._replace(tokens=jnp.where(ends, question, tokens), lengths=strings.lengths + 1)
 
 
 class FormalLanguageTask(Classification):
-    """`experiments.tasks.Task`; held out are strings of the lengths trained on, the test has the longer ones."""
+    """An `experiments.tasks.Task`. Held-out strings have the lengths of training, test strings are longer."""
 
     measure = "accuracy"
 
@@ -130,7 +130,7 @@ class FormalLanguageTask(Classification):
         return ask(self.language.draw(key, lengths, longest), len(self.language.symbols))
 
     def _grid(self, seed: int, first: int, last: int, each: int) -> Labelled:
-        """`each` strings of every length from `first` to `last`, in this order."""
+        """Draw `each` strings of every length from `first` to `last`, in this order."""
         draw = jax.jit(self._strings, static_argnums=2)
         return draw(jax.random.key(seed), jnp.repeat(jnp.arange(first, last + 1), each), last)
 

@@ -1,8 +1,8 @@
 """The embedded Reber grammar (Hochreiter & Schmidhuber 1997, section 5.1; Cleeremans et al. 1989).
 
 A string is B, then T or P, then a string of Reber's grammar, then the same T or P, then E. The net reads symbol by
-symbol and says at every step which ones may come next; for the last but one it must remember the second. Symbols that
-may follow each other do so with probability 1/2.
+symbol and predicts at every step which symbols may come next. For the last symbol but one it must remember the second.
+If two symbols may come next, each has probability 1/2.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ Array = jax.Array
 
 SYMBOLS = "BTPSXVE"
 TRAINING_SEED = 1989
-# Reber's grammar: of each state, the symbols that may come and the states they lead to. 7 is the end.
+# Reber's grammar: for each state, the symbols that may come and the states they lead to. 7 is the end.
 REBER = ("B1", "T2 P3", "S2 X4", "T3 V5", "X3 S6", "P4 V6", "E7")
 
 
 def _embed() -> dict[str, dict[str, str]]:
-    """The automaton of the embedded grammar: state -> symbol -> state."""
+    """Return the automaton of the embedded grammar: state -> symbol -> state."""
     states = {"start": {"B": "choice"}, "choice": {"T": "T0", "P": "P0"}, "last": {"E": "end"}, "end": {}}
     for outer in "TP":
         for number, arrows in enumerate(REBER):
@@ -43,7 +43,7 @@ def _embed() -> dict[str, dict[str, str]]:
 
 AUTOMATON = _embed()
 _NUMBER = {state: number for number, state in enumerate(AUTOMATON)}
-# Of each state its two arrows, which are the same where there is one; "end" leads to itself.
+# The two arrows of each state, equal if it has only one; "end" leads to itself.
 _ARROWS = [(list(arrows.items()) or [("E", state)]) for state, arrows in AUTOMATON.items()]
 SYMBOL = np.array([[SYMBOLS.index(arrows[i % len(arrows)][0]) for i in (0, 1)] for arrows in _ARROWS])
 NEXT = np.array([[_NUMBER[arrows[i % len(arrows)][1]] for i in (0, 1)] for arrows in _ARROWS])
@@ -51,7 +51,7 @@ LEGAL = np.array([[symbol in arrows for symbol in SYMBOLS] for arrows in AUTOMAT
 
 
 class Strings(NamedTuple):
-    """tokens `[N, longest]`, of which `lengths` `[N]` count; legal `[N, longest, 7]`: what may come behind each."""
+    """tokens `[N, longest]`, of which `lengths` `[N]` count; legal `[N, longest, 7]`: what may come after each."""
 
     tokens: Array
     lengths: Array
@@ -59,13 +59,13 @@ class Strings(NamedTuple):
 
 
 def strings(key: Array, n: int, longest: int) -> Strings:
-    """Independent strings of the grammar, given that they have `longest` symbols at most."""
-    # done[k, s]: the probability to reach the end from s within k symbols. Weighing arrows by it is the same as
+    """Draw independent strings of the grammar, conditioned on at most `longest` symbols."""
+    # done[k, s]: the probability to reach the end from s within k symbols. Weighting arrows by it is equivalent to
     # drawing again until the string is short enough.
     done = [(np.arange(len(NEXT)) == _NUMBER["end"]).astype(np.float32)]
     for _ in range(longest):
         done.append(done[-1][NEXT].mean(axis=1))
-    weights = jnp.asarray(np.array(done[:longest])[::-1][:, NEXT])  # [longest, states, 2]: with the symbols then left
+    weights = jnp.asarray(np.array(done[:longest])[::-1][:, NEXT])  # [longest, states, 2], for the symbols left then
     symbol, then = jnp.asarray(SYMBOL), jnp.asarray(NEXT)
 
     def write(state: Array, step: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array, Array]]:
@@ -80,7 +80,7 @@ def strings(key: Array, n: int, longest: int) -> Strings:
 
 
 class ReberTask:
-    """`experiments.tasks.Task`; as in the paper, a fixed training set of which strings are drawn at random.
+    """An `experiments.tasks.Task`. As in the paper, strings are drawn at random from a fixed training set.
 
     A string is right if at every step the symbols that may come next are more active than all others.
     """
@@ -120,7 +120,7 @@ class ReberTask:
         return None
 
     def _logits(self, params: Any, batch: Strings, key: Array | None = None) -> tuple[Array, Array]:
-        """Of every step but the last symbol's: logits `[*B, longest - 1, 7]` and whether the step is there."""
+        """Return logits `[*B, longest - 1, 7]` of every step except the last symbol's, and a mask of valid steps."""
         x = jax.nn.one_hot(batch.tokens[..., :-1], len(SYMBOLS))
         lengths = batch.lengths - 1
         y = jlstm.unroll(self.net, params, x, lengths=lengths, return_sequences=True, key=key)[1]

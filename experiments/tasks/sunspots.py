@@ -1,8 +1,8 @@
 """Yearly sunspot numbers, one year ahead, by the protocol of Weigend, Huberman & Rumelhart (1990).
 
-1700-1920 to train on, 1921-1955 and 1956-1979 to test on, from the 12 years before. The measure is the average relative
-variance (ARV): the mean squared error over 1535, the variance that all papers on this series divide by. The last years
-of the training span are held out to choose by.
+The training span is 1700-1920, the test spans are 1921-1955 and 1956-1979. The input is the 12 years before. The
+measure is the average relative variance (ARV): the mean squared error divided by 1535, the variance that all papers on
+this series use. The last years of the training span are held out to choose the best net.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ VARIANCE = 1535.0
 
 
 class SunspotsTask(ForecastTask):
-    """`experiments.tasks.Task`; the result is the ARV of both test spans together, `findings` has each."""
+    """An `experiments.tasks.Task`. The result is the ARV of both test spans together; `findings` has each."""
 
     measure = "average relative variance"
     unit = "mean squared error / 1535"
@@ -50,7 +50,7 @@ class SunspotsTask(ForecastTask):
         }
 
     def span(self, first: int, last: int) -> Span:
-        """The rows of the years `first` to `last`, both included."""
+        """Return the rows of the years `first` to `last`, both included."""
         return Span(*(int(row) for row in np.searchsorted(self.years, (first, last + 1))))
 
     def score(self, mean_squared_error: Any) -> Any:

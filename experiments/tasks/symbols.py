@@ -1,4 +1,4 @@
-"""What tasks over symbols share: one-hot inputs, and the classification of a whole sequence at its last step."""
+"""The common parts of tasks over symbols: one-hot inputs, and the classification of a sequence at its last step."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ class Labelled(NamedTuple):
 
 
 def map_examples(f: Callable[..., Array], data: Any) -> Array:
-    """`f` of every example of `data`, leaves `[N, ...]`, a bounded number at a time."""
+    """Map `f` over every example of `data`, leaves `[N, ...]`, a bounded number at a time."""
     return jax.lax.map(f, data, batch_size=EVALUATED_AT_ONCE)
 
 
 def example(tokens: np.ndarray, names: Sequence[str]) -> Example:
-    """Tokens `[T]` as the net takes them, one row a symbol."""
+    """Return tokens `[T]` as the net takes them, with one row per symbol."""
     x = np.eye(len(names), dtype=np.float32)[tokens]
     return Example(x, {name: x[:, i] for i, name in enumerate(names)}, tuple(str(names[token]) for token in tokens))
 
 
 class Classification:
-    """`experiments.tasks.Task` of sequences with one class each, which the net says at the last step.
+    """An `experiments.tasks.Task` of sequences with one class each, which the net predicts at the last step.
 
-    A subclass draws the data: `draw` for training, `held_out` and `test`.
+    A subclass provides the data: `draw` for training, `held_out` and `test`.
     """
 
     loss_name = "cross entropy [nats]"
@@ -58,17 +58,17 @@ class Classification:
     test: Labelled
 
     def __init__(self, config: Config, names: Sequence[str], classes: int, length: int) -> None:
-        """names: of the symbols, by their ids; length: the T of a batch."""
+        """names: the symbols' names by id.   length: the T of a batch."""
         self.names, self.classes, self.length = tuple(names), classes, length
         self.batch_size, self.noisy = config.train.batch_size, config.model.noisy
         self.net = build(config.model, outputs=classes, memory=length)
 
     def draw(self, key: Array) -> Labelled:
-        """A training batch."""
+        """Draw a training batch."""
         raise NotImplementedError
 
     def right(self, logits: Array, target: Array) -> Array:
-        """Whether `logits` `[K]` answer `target`, a scalar, rightly."""
+        """Return True if `logits` `[K]` are right for `target`, a scalar."""
         return jnp.argmax(logits) == target
 
     def batch_shape(self) -> jax.ShapeDtypeStruct:
@@ -91,7 +91,7 @@ class Classification:
         return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, targets)), None
 
     def rights(self, params: Any, data: Labelled) -> Array:
-        """Which sequences are answered rightly, bool `[N]`."""
+        """Return a mask of the sequences with a right answer, bool `[N]`."""
         return map_examples(lambda one: self.right(self._logits(params, one.tokens, one.lengths), one.targets), data)
 
     def evaluate(self, params: Any, data: Labelled) -> Array:

@@ -1,7 +1,7 @@
 """The temporal order problem (Hochreiter & Schmidhuber 1997, experiments 6a and 6b).
 
-A sequence of 100 to 110 symbols begins with E and ends with B; among random a, b, c and d stand two (6a) or three (6b)
-symbols that are X or Y, far from each other and from the end. The class is which of them came, in their order.
+A sequence of 100 to 110 symbols begins with E and ends with B. Between them are random a, b, c and d, and two (6a) or
+three (6b) symbols that are X or Y, far from each other and from the end. The class is these X and Y in their order.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TOLERANCE = 0.3
 
 
 def batch(key: Array, batch_size: int, relevant: int) -> Labelled:
-    """Independent sequences; the class reads the relevant symbols as a binary number, X 0 and Y 1."""
+    """Draw independent sequences. The class is the relevant symbols as a binary number, with X = 0 and Y = 1."""
     k_lengths, k_fill, k_places, k_bits = jax.random.split(key, 4)
     lengths = jax.random.randint(k_lengths, (batch_size,), SHORTEST, LONGEST + 1)
     tokens = jax.random.randint(k_fill, (batch_size, LONGEST), FIRST_DISTRACTOR, X)
@@ -40,7 +40,7 @@ def batch(key: Array, batch_size: int, relevant: int) -> Labelled:
 
 
 class TemporalOrderTask(Classification):
-    """`experiments.tasks.Task`; right is, as in the paper, a sequence all of whose outputs are within 0.3 of 0 or 1."""
+    """An `experiments.tasks.Task`. As in the paper, a sequence is right if all outputs are within 0.3 of the target."""
 
     measure = "sequences classified right"
 

@@ -1,13 +1,13 @@
-"""Weights from other frameworks, and back: pairs `from_X`, `to_X` and `state_from_X`, `state_to_X`.
+"""Convert weights from and to other frameworks: `from_X` and `to_X`, for states `state_from_X` and `state_to_X`.
 
-Weights are what the framework gives, as NumPy arrays: no framework has to be installed (`onnx`, for files of ONNX,
-alone). `from_X(weights, prefix=...)` gives `(net, params)`; keys beside the prefix are left alone. Arrays keep their
-dtype. What weights do not tell is an option with the framework's default.
+Weights have the framework's own structure and may be NumPy arrays, so no framework has to be installed (except `onnx`,
+for ONNX files). `from_X(weights, prefix=...)` returns `(net, params)` and ignores keys outside the prefix. Arrays keep
+their dtype. Settings that the weights do not contain are options with the framework's defaults.
 
     torch    from_torch(lstm.state_dict())                          LSTM, GRU, their cells; layers, directions
     Keras    from_keras(layer.get_weights())                        LSTM, GRU, Bidirectional
-    ONNX     from_onnx("model.onnx")                                LSTM nodes, P, clip; to_onnx writes whole nets
-    flax     from_flax(variables["params"]), of nnx.state(cell)     LSTMCell, OptimizedLSTMCell of linen and nnx
+    ONNX     from_onnx("model.onnx")                                LSTM nodes, P and clip; to_onnx writes whole nets
+    flax     from_flax(variables["params"]), or nnx.state(cell)     LSTMCell, OptimizedLSTMCell of linen and nnx
     Haiku    from_haiku(params)                                     LSTM
     Equinox  from_equinox(cell)                                     LSTMCell
 """

@@ -1,9 +1,9 @@
-"""`python -m jlstm.convert in.pt out.safetensors`: a file of weights as another one.
+"""Convert a file of weights to another format: `python -m jlstm.convert in.pt out.safetensors`.
 
-IN: told by its content: a file of `jlstm.save`; a torch checkpoint (read with weights_only=True: nothing in it is
-executed); other safetensors and npz files, whose framework is told by the names in them; ONNX, told by its ending.
-OUT: told by its ending or by --to. A framework's weights are written as safetensors under its own names, torch's also
-as a checkpoint.
+IN: a file of `jlstm.save`; a torch checkpoint (read with weights_only=True, so nothing in it is executed); any other
+safetensors or npz file, whose framework is detected from its tensor names; or an ONNX file, which must end in .onnx.
+OUT: the ending or --to sets the format. A framework's weights are written as safetensors with the framework's names,
+torch's also as a checkpoint.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from jlstm import checks, convert, files
 from jlstm.convert.weights import flatten, to_numpy
 from jlstm.description import one_line, show
 
-# Whose names these are. A torch LSTMCell without biases has Equinox's.
+# Patterns of tensor names by framework. A torch LSTMCell without biases has the same names as Equinox's.
 _NAMES = {
     "torch": r"(.*\.)?((weight|bias)_[ih]h_l\d+(_reverse)?|bias_[ih]h)",
     "equinox": r"(.*\.)?weight_[ih]h",
@@ -34,18 +34,18 @@ _NAMES = {
     "keras": r"(.*/)?recurrent_kernel",
     "haiku": r"(.*/)?linear/w",
 }
-_WRITTEN = ("torch", "flax", "haiku", "equinox")  # as named tensors; Keras takes a list
+_WRITTEN = ("torch", "flax", "haiku", "equinox")  # written as named tensors; Keras takes a list
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command line; returns the exit code: 0, or 2 with one line on stderr."""
+    """Run one command line and return the exit code: 0, or 2 with one line on stderr."""
     parser = argparse.ArgumentParser("python -m jlstm.convert", description=__doc__, allow_abbrev=False)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("source", metavar="IN")
     parser.add_argument("target", metavar="OUT", nargs="?")
-    parser.add_argument("--to", choices=("jlstm", "onnx", *_WRITTEN), help="default: by OUT's ending, else jlstm")
-    parser.add_argument("--prefix", help="where in IN the LSTM stands, as encoder.lstm")
-    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="what weights do not tell")
+    parser.add_argument("--to", choices=("jlstm", "onnx", *_WRITTEN), help="default: from OUT's ending, else jlstm")
+    parser.add_argument("--prefix", help="the path of the LSTM in IN, such as encoder.lstm")
+    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="a setting not in IN")
     parser.add_argument("--describe", action="store_true", help="print the net and its parameters")
     options = parser.parse_args(arguments)
     if options.target is None and not options.describe:
@@ -73,7 +73,7 @@ def _option(text: str) -> tuple[str, Any]:
 
 
 def read(path: str, prefix: str | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
-    """`(net, params)` of a file; options: of the framework's `from_X`."""
+    """Read `(net, params)` from a file. options: the keyword arguments of the framework's `from_X`."""
     framework, weights = _open(path)
     if framework == "jlstm" and not options and prefix is None:
         return weights
@@ -87,7 +87,7 @@ def read(path: str, prefix: str | None = None, options: dict[str, Any] | None = 
 
 
 def _open(path: str) -> tuple[str, Any]:
-    """The framework whose weights a file holds, and what its `from_X` takes."""
+    """Return the framework of a file's weights, and the argument for its `from_X`."""
     with open(path, "rb") as file:
         start = file.read(16)
     if os.path.splitext(path)[1] == ".onnx":
@@ -104,7 +104,7 @@ def _open(path: str) -> tuple[str, Any]:
                     return _told_by_names(path, dict(arrays))
             checkpoint = any(name.endswith("data.pkl") for name in file.namelist())
     else:
-        checkpoint = start[:1] == b"\x80"  # of before torch 1.6
+        checkpoint = start[:1] == b"\x80"  # from before torch 1.6
     if not checkpoint:
         expected = "a file of jlstm.save, a torch checkpoint, safetensors, npz, or a name that ends in .onnx"
         raise checks.problem("convert", path, expected, f"a file that begins with {start!r}")
@@ -118,7 +118,7 @@ def _torch_load(path: str) -> Any:
         return _torch().load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         hint = one_line(str(error))
-        raise checks.problem("convert", path, "tensors alone, for weights_only=True", "another thing", hint) from None
+        raise checks.problem("convert", path, "only tensors, since weights_only=True", "other objects", hint) from None
 
 
 def _torch() -> Any:
@@ -140,7 +140,7 @@ def _told_by_names(path: str, weights: Any) -> tuple[str, Any]:
 
 
 def write(path: str, net: Any, params: Any, to: str | None = None) -> None:
-    """Write a net as `to` says, or by the path's ending."""
+    """Write a net in the format `to`. None takes the format from the path's ending."""
     ending = os.path.splitext(path)[1]
     to = to or {".onnx": "onnx", ".pt": "torch", ".pth": "torch"}.get(ending, "jlstm")
     endings = {"onnx": (".onnx",), "torch": (".pt", ".pth", ".safetensors")}.get(to, (".safetensors",))
@@ -154,7 +154,7 @@ def write(path: str, net: Any, params: Any, to: str | None = None) -> None:
     if ending == ".safetensors":
         return safetensors.numpy.save_file(tensors, path)
     torch = _torch()
-    # torch.from_numpy knows no bfloat16; float32 holds all of its values.
+    # torch.from_numpy does not support bfloat16; float32 represents all of its values.
     narrow = {key: a.dtype.name == "bfloat16" for key, a in tensors.items()}
     made = {key: torch.from_numpy(a.astype("float32") if narrow[key] else a) for key, a in tensors.items()}
     torch.save({key: a.bfloat16() if narrow[key] else a for key, a in made.items()}, path)

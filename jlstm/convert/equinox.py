@@ -15,12 +15,12 @@ LAYOUT = Layout("ifgo", transposed=True)
 
 
 def from_equinox(weights: Any, *, prefix: str = "") -> tuple[Any, Params]:
-    """`(net, params)` of Equinox's LSTMCell.
+    """Return `(net, params)` for Equinox's LSTMCell.
 
-    weights: the cell, a module that holds it, or a dict of its arrays.   prefix: where in them the cell stands, as
-    "encoder.cells.0"; other keys are left alone.
+    weights: the cell, a module that contains it, or a dict of its arrays.   prefix: the path of the cell in weights,
+    such as "encoder.cells.0"; other keys are ignored.
 
-    Raises ValueError or TypeError, which name the key.
+    Raises ValueError or TypeError with the name of the key.
 
     >>> weights = {"weight_ih": np.ones((20, 3), "float32"), "weight_hh": np.ones((20, 5), "float32")}
     >>> net, params = from_equinox(weights | {"bias": np.ones(20, "float32")})
@@ -33,9 +33,9 @@ def from_equinox(weights: Any, *, prefix: str = "") -> tuple[Any, Params]:
 
 
 def to_equinox(net: Any, params: Params) -> dict[str, np.ndarray | None]:
-    """The inverse of `from_equinox`: `weight_ih`, `weight_hh` and `bias`, None without one; for `eqx.tree_at`.
+    """Return `weight_ih`, `weight_hh` and `bias` (or None) for `eqx.tree_at`: the inverse of `from_equinox`.
 
-    Raises ValueError for a net that Equinox cannot say: other than an LSTM, other activations, a learned initial state.
+    Raises ValueError for a cell other than LSTM, for other activations, and for a learned initial state.
     """
     ((_, p),) = nets.plain("to_equinox", "Equinox", nets.split("to_equinox", net, params)[0])
     b = None if p.b is None else LAYOUT.theirs(p.b)
@@ -43,7 +43,7 @@ def to_equinox(net: Any, params: Params) -> dict[str, np.ndarray | None]:
 
 
 def state_from_equinox(state: tuple[ArrayLike, ArrayLike]) -> State:
-    """`LSTMState` from Equinox's `(h, c)`, `[H]` each, `[*B, H]` from a vmap.
+    """Return an `LSTMState` from Equinox's `(h, c)`, each `[H]`, or `[*B, H]` from a vmap.
 
     >>> state_from_equinox((np.zeros((2, 5), "float32"), np.ones((2, 5), "float32"))).h.shape
     (2, 5)
@@ -53,6 +53,6 @@ def state_from_equinox(state: tuple[ArrayLike, ArrayLike]) -> State:
 
 
 def state_to_equinox(state: State) -> tuple[np.ndarray, np.ndarray]:
-    """The inverse of `state_from_equinox`: `(h, c)`."""
+    """Return Equinox's `(h, c)`: the inverse of `state_from_equinox`."""
     ((h, c),) = nets.states("state_to_equinox", state)
     return h, c

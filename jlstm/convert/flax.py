@@ -1,7 +1,7 @@
-"""flax: linen's and nnx's `LSTMCell` and `OptimizedLSTMCell`. Gates i, f, g, o; `[D, H]` a gate; state `(c, h)`.
+"""flax: linen's and nnx's `LSTMCell` and `OptimizedLSTMCell`. Gates i, f, g, o; `[D, H]` per gate; state `(c, h)`.
 
-linen keeps a kernel a gate, ii, if, ig, io from the input and hi, hf, hg, ho from h; so does nnx's LSTMCell, with
-`if_` for `if`. nnx's OptimizedLSTMCell has dense_i and dense_h, `[D, 4H]`. The bias stands on the side of h.
+linen has one kernel per gate: ii, if, ig, io for the input and hi, hf, hg, ho for h. nnx's LSTMCell has the same, with
+`if_` for `if`. nnx's OptimizedLSTMCell has dense_i and dense_h, `[D, 4H]`. The bias belongs to the kernels for h.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _SIGNS = r"(?:[ih][ifgo]_?|dense_[ih])/kernel"
 def from_flax(
     weights: Mapping[str, Any], *, prefix: str = "", gate_fn: Activation = "sigmoid", activation_fn: Activation = "tanh"
 ) -> tuple[Any, Params]:
-    """`(net, params)` of one of flax's LSTM cells.
+    """Return `(net, params)` for one of flax's LSTM cells.
 
     weights: nested dicts of arrays, `variables["params"]` of linen or `nnx.state(cell)`.   prefix: the path of the cell
-    in them, as "encoder/cell"; other keys are left alone.   gate_fn, activation_fn: the cell's.
+    in them, such as "encoder/cell"; other keys are ignored.   gate_fn, activation_fn: the cell's own.
 
-    Raises ValueError or TypeError, which name the key.
+    Raises ValueError or TypeError with the name of the key.
 
     >>> weights = {"dense_i": {"kernel": np.ones((3, 20), "float32")}}
     >>> weights["dense_h"] = {"kernel": np.ones((5, 20), "float32"), "bias": np.ones(20, "float32")}
@@ -46,7 +46,7 @@ def from_flax(
 
 
 def _fuse(found: Weights, forget: str) -> dict[str, np.ndarray]:
-    """The eight arrays of linen's names as the three of the fused cell's."""
+    """Concatenate linen's arrays, one per gate, into the three arrays of the fused cell."""
     H = found.take("hi/kernel", "[H, H]", (None, None)).shape[1]
     D = found.take("ii/kernel", "[D, H]", (None, H)).shape[0]
     x = [found.take(f"{gate}/kernel", "[D, H]", (D, H)) for gate in ("ii", forget, "ig", "io")]
@@ -56,12 +56,12 @@ def _fuse(found: Weights, forget: str) -> dict[str, np.ndarray]:
 
 
 def to_flax(net: Any, params: Params, *, kind: Kind = "linen") -> dict[str, Any]:
-    """The inverse of `from_flax`: `variables["params"]` of linen's cells, or what `nnx.update(cell, ...)` takes.
+    """Return linen's `variables["params"]`, or the argument of `nnx.update(cell, ...)`: the inverse of `from_flax`.
 
-    kind: whose names: "linen" (either cell), "nnx" (`nnx.LSTMCell`), "nnx_optimized" (`nnx.OptimizedLSTMCell`). Where
-    our bias is off, flax's is 0.
+    kind: the naming scheme: "linen" (both cells), "nnx" (`nnx.LSTMCell`) or "nnx_optimized" (`nnx.OptimizedLSTMCell`).
+    If our LSTM has no bias, flax's bias is 0.
 
-    Raises ValueError for a net that is no LSTM, or has a learned initial state.
+    Raises ValueError for a net that is not an LSTM, and for a learned initial state.
     """
     checks.choice("to_flax", "kind", kind, get_args(Kind))
     ((_, p),) = nets.plain(
@@ -79,7 +79,7 @@ def to_flax(net: Any, params: Params, *, kind: Kind = "linen") -> dict[str, Any]
 
 
 def state_from_flax(state: tuple[ArrayLike, ArrayLike]) -> State:
-    """`LSTMState` from flax's carry `(c, h)`, `[*B, H]` each.
+    """Return an `LSTMState` from flax's carry `(c, h)`, `[*B, H]` each.
 
     >>> state_from_flax((np.zeros((2, 5), "float32"), np.ones((2, 5), "float32"))).h.sum()
     Array(10., dtype=float32)
@@ -89,6 +89,6 @@ def state_from_flax(state: tuple[ArrayLike, ArrayLike]) -> State:
 
 
 def state_to_flax(state: State) -> tuple[np.ndarray, np.ndarray]:
-    """The inverse of `state_from_flax`: `(c, h)`."""
+    """Return flax's carry `(c, h)`: the inverse of `state_from_flax`."""
     ((h, c),) = nets.states("state_to_flax", state)
     return c, h

@@ -1,6 +1,6 @@
 """Haiku: `LSTM`. Gates i, g, f, o; one `[D + H, 4H]` matrix with the rows of x above those of h; state `(h, c)`.
 
-Haiku adds 1 to the forget gate when it runs, so our forget bias is its own plus 1.
+Haiku adds 1 to the forget gate in each step, so our forget bias is Haiku's plus 1.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ LAYOUT = Layout("igfo")
 
 
 def from_haiku(weights: Mapping[str, Any], *, prefix: str = "lstm") -> tuple[Any, Params]:
-    """`(net, params)` of Haiku's LSTM.
+    """Return `(net, params)` for Haiku's LSTM.
 
     weights: Haiku's parameters, `{"lstm/linear": {"w": ..., "b": ...}}`.   prefix: the name of the LSTM's module in
-    them, as "encoder/lstm"; other keys are left alone.
+    them, such as "encoder/lstm"; other keys are ignored.
 
-    Raises ValueError or TypeError, which name the key.
+    Raises ValueError or TypeError with the name of the key.
 
     >>> linear = {"w": np.zeros((8, 20), "float32"), "b": np.zeros(20, "float32")}
     >>> net, params = from_haiku({"lstm/linear": linear})
@@ -48,9 +48,9 @@ def _add_forget(b: np.ndarray, value: float) -> np.ndarray:
 
 
 def to_haiku(net: Any, params: Params, *, prefix: str = "lstm") -> dict[str, dict[str, np.ndarray]]:
-    """The inverse of `from_haiku`; where our bias is off, Haiku's cancels its own 1.
+    """Return Haiku's parameters: the inverse of `from_haiku`. If our bias is off, Haiku's forget bias is -1.
 
-    Raises ValueError for a net that Haiku cannot say: other than an LSTM, other activations, a learned initial state.
+    Raises ValueError for a cell other than LSTM, for other activations, and for a learned initial state.
     """
     ((_, p),) = nets.plain("to_haiku", "Haiku", nets.split("to_haiku", net, params)[0])
     b = _add_forget(np.zeros(p.w_ih.shape[1:], p.w_ih.dtype) if p.b is None else p.b, -1.0)
@@ -59,7 +59,7 @@ def to_haiku(net: Any, params: Params, *, prefix: str = "lstm") -> dict[str, dic
 
 
 def state_from_haiku(state: tuple[ArrayLike, ArrayLike]) -> State:
-    """`LSTMState` from Haiku's `LSTMState(hidden, cell)`, `[*B, H]` each.
+    """Return an `LSTMState` from Haiku's `LSTMState(hidden, cell)`, `[*B, H]` each.
 
     >>> state_from_haiku((np.zeros((2, 5), "float32"), np.ones((2, 5), "float32"))).h.shape
     (2, 5)
@@ -69,6 +69,6 @@ def state_from_haiku(state: tuple[ArrayLike, ArrayLike]) -> State:
 
 
 def state_to_haiku(state: State) -> tuple[np.ndarray, np.ndarray]:
-    """The inverse of `state_from_haiku`: `(hidden, cell)`, which `hk.LSTMState(*...)` takes."""
+    """Return `(hidden, cell)` for `hk.LSTMState(*...)`: the inverse of `state_from_haiku`."""
     ((h, c),) = nets.states("state_to_haiku", state)
     return h, c

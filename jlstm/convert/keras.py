@@ -1,8 +1,8 @@
 """Keras: `LSTM`, `GRU` and `Bidirectional`. Gates i, f, c, o (c is our g); `[D, 4H]`; one bias; state `[h, c]`.
 
-A GRU's gates are z, r, h (h is our n), its bias is `[2, 3H]`, for x and for h, with `reset_after`, and its state `[h]`.
+A GRU has the gates z, r, h (h is our n) and the state `[h]`. With `reset_after` its bias is `[2, 3H]`, for x and for h.
 
-Keras's `go_backwards` is `unroll(..., reverse=True)`, whose outputs stay in input order: flip them for Keras's.
+Keras's `go_backwards` is `unroll(..., reverse=True)`. Our outputs stay in input order; flip them for Keras's order.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from jlstm.types import ArrayLike, Params, State
 LAYOUT, GRU_LAYOUT = Layout("ifgo"), Layout("zrn", order=WEIGHTS)
 _PATH = r"((?:(forward|backward)_[^/]+/)?[^/]*cell[^/]*/)(?:recurrent_kernel|kernel|bias)"
 MERGES = {"concat": "concat", "sum": "sum", "mul": "mul", "ave": "mean", None: "none"}
-"""Keras's `merge_mode` and our `merge`."""
+"""Our `merge` for each `merge_mode` of Keras."""
 
 _SAME = "tanh sigmoid relu linear hard_sigmoid hard_tanh softsign softplus elu silu"
 ACTIVATIONS = {name: name for name in _SAME.split()} | {"swish": "silu", None: "linear"}
-"""Keras's names and ours of the same functions. gelu is not among them: Keras's is exact, jax's an approximation."""
+"""Our activation names by Keras's. gelu is missing: Keras's gelu is exact, jax's is an approximation."""
 
 
 def from_keras(
@@ -40,14 +40,14 @@ def from_keras(
     reset_after: bool = True,
     merge_mode: str | None = "concat",
 ) -> tuple[Any, Params]:
-    """`(net, params)` of a Keras LSTM or GRU, told by the shapes, or of a Bidirectional one.
+    """Return `(net, params)` for a Keras LSTM or GRU, or a Bidirectional of one. The shapes determine the cell.
 
     weights: the layer's `get_weights()`: kernel `[D, 4H]`, recurrent_kernel `[H, 4H]` and, with `use_bias`, bias
     `[4H]`; twice that for a Bidirectional. Or a model's `{w.path: w.numpy() for w in model.weights}` with the layer's
-    path as `prefix`; other keys are left alone.   activation, recurrent_activation, merge_mode: the layer's, which
-    weights do not tell.   reset_after: a GRU's; its bias, where it has one, is `[2, 3H]` with it and `[3H]` without.
+    path as `prefix`; other keys are ignored.   activation, recurrent_activation, merge_mode: the layer's settings,
+    which weights do not contain.   reset_after: a GRU's setting; its bias, if any, is `[2, 3H]` if True, else `[3H]`.
 
-    Raises ValueError or TypeError, which name the array.
+    Raises ValueError or TypeError with the name of the array.
 
     >>> net, params = from_keras([np.ones(shape, "float32") for shape in ((3, 20), (5, 20), (20,))])
     >>> net.hidden_size, params.w_ih.shape
@@ -88,7 +88,7 @@ def _gru(found: Weights, w_ih: str, w_hh: str, *biases: str, reset_after: bool, 
 
 
 def _activation(name: str, value: Any) -> Any:
-    """Our name of Keras's; a function of the caller's own comes back as it is."""
+    """Return our name for Keras's activation. A function is returned unchanged."""
     if not callable(value) and value not in ACTIVATIONS:
         expected = "a function, or one of " + ", ".join(map(repr, ACTIVATIONS))
         raise checks.problem("from_keras", name, expected, repr(value))
@@ -96,9 +96,9 @@ def _activation(name: str, value: Any) -> Any:
 
 
 def _by_position(arrays: list[ArrayLike], prefix: str) -> tuple[Weights, list[list[str]]]:
-    """The weights, and the keys of each direction; an array's key is its place in the list."""
+    """Return the weights and the keys of each direction. The key of an array is its index in the list."""
     if prefix:
-        hint = "Give {w.path: w.numpy() for w in model.weights} with it."
+        hint = "With a prefix, pass {w.path: w.numpy() for w in model.weights}."
         raise checks.problem("from_keras", "prefix", "'' with a list of arrays", repr(prefix), hint)
     biased = len(arrays) % 3 == 0
     ways, rest = divmod(len(arrays), 3 if biased else 2)
@@ -111,7 +111,7 @@ def _by_position(arrays: list[ArrayLike], prefix: str) -> tuple[Weights, list[li
 
 
 def _by_path(arrays: Mapping[str, ArrayLike], prefix: str) -> tuple[Weights, list[list[str]]]:
-    """The same from a model's paths."""
+    """Return the same as `_by_position`, from a dict by path."""
     found = Weights("from_keras", arrays, prefix, "/", _PATH)
     starts = {match[1]: match[2] for key in found.leaves if (match := re.fullmatch(_PATH, key))}
     ways = sorted(starts, key=lambda start: starts[start] or "", reverse=True)  # forward before backward
@@ -123,12 +123,12 @@ def _by_path(arrays: Mapping[str, ArrayLike], prefix: str) -> tuple[Weights, lis
 
 
 def to_keras(net: Any, params: Params) -> list[np.ndarray]:
-    """The inverse of `from_keras`: what `set_weights` of an LSTM, a GRU or a Bidirectional takes.
+    """Return the list for `set_weights` of an LSTM, a GRU or a Bidirectional: the inverse of `from_keras`.
 
-    Activations, `reset_after` and the merge are arguments of the layer, not weights. A direction without a bias beside
-    one that has one gets zeros.
+    Activations, `reset_after` and the merge are arguments of the layer, not weights. If only one direction has a bias,
+    the other gets zeros.
 
-    Raises ValueError for a net that is no LSTM, GRU or Bidirectional of two, or has a learned initial state.
+    Raises ValueError for a net that is not an LSTM, a GRU or a Bidirectional of two, and for a learned initial state.
     """
     (layer,) = nets.split("to_keras", net, params, allowed=(LSTM, GRU), merges=tuple(MERGES.values()))
     biased = any(p.b is not None for _, p in layer)
@@ -145,9 +145,9 @@ def to_keras(net: Any, params: Params) -> list[np.ndarray]:
 
 
 def state_from_keras(state: Sequence[ArrayLike], net: Any = None) -> State:
-    """The state of `net` from Keras's `[h, c]`, a GRU's `[h]`, or a Bidirectional's, twice that. `[B, H]` each.
+    """Return the state of `net` from Keras's `[h, c]`, a GRU's `[h]`, or twice that for a Bidirectional; `[B, H]` each.
 
-    Without a net it is `LSTMState`, from four arrays `BidirectionalState` of two.
+    Without a net, two arrays give an `LSTMState`, four a `BidirectionalState` of two.
 
     >>> state_from_keras([np.zeros((2, 5), "float32"), np.ones((2, 5), "float32")]).c.shape
     (2, 5)
@@ -162,5 +162,5 @@ def state_from_keras(state: Sequence[ArrayLike], net: Any = None) -> State:
 
 
 def state_to_keras(state: State) -> list[np.ndarray]:
-    """The inverse of `state_from_keras`: what `initial_state` of a Keras layer takes."""
+    """Return the list for `initial_state` of a Keras layer: the inverse of `state_from_keras`."""
     return [a for one in nets.states("state_to_keras", state) for a in one]

@@ -1,4 +1,4 @@
-"""Our side of all converters: the nets that other frameworks can say, taken apart and put together."""
+"""The jlstm side of all converters: split nets that other frameworks can express, and join them."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from jlstm.layers import Bidirectional, BidirectionalParams, BidirectionalState,
 from jlstm.types import Layer, Params, State
 
 Directions: TypeAlias = Sequence[tuple[Any, Any]]
-"""One cell, or a forward and a backward one, and their parameters: of NumPy arrays, where they were taken apart."""
+"""One cell, or a forward and a backward cell, each with its parameters. `split` returns NumPy arrays in them."""
 
 KNOWN = (cells.LSTM, cells.PeepholeLSTM, cells.CoupledLSTM, cells.ProjectedLSTM, cells.GRU)
 PARAMS: dict[type, Any] = {cell: getattr(cells, f"{cell.__name__}Params") for cell in KNOWN}
 STATES: dict[type, Any] = {cell: getattr(cells, f"{cell.__name__}State", cells.LSTMState) for cell in KNOWN}
 _CELLS = {params: cell for cell, params in PARAMS.items()}
 
-# What parameters show, what makes none of them any more, and what `plain` looks at.
+# Fields that the parameters determine, that only `init` uses, or that `plain` checks separately.
 _SAID = {"hidden_size", "use_bias", "forget_bias", "w_ih_init", "w_hh_init", "param_dtype", "compute_dtype"}
 _SAID |= {"learn_initial_state", "activation", "gate_activation", "reset_after"}
 _SAID |= {"projected_size", "p_init", "w_hr_init", "update_bias"}
 
 
 def cell(params: Any, **options: Any) -> Any:
-    """The record that fits the parameters; what they do not tell is in `options`."""
+    """Return the cell that fits the parameters. options: fields that the parameters do not determine."""
     *_, H = params.w_hh.shape
     sizes = params.w_hr.shape if isinstance(params, cells.ProjectedLSTMParams) else (H,)
     return _CELLS[type(params)](
@@ -44,7 +44,7 @@ def cell(params: Any, **options: Any) -> Any:
 
 
 def join(layers: Sequence[Directions], *, merge: str = "concat", dropout: float = 0.0) -> tuple[Any, Params]:
-    """`(net, params)`: a cell, a Bidirectional, or a Stack of many, with dropout between them."""
+    """Return `(net, params)`: a cell, a Bidirectional, or a Stack of several with dropout between them."""
     nets: list[tuple[Any, Any]] = []
     for layer in layers:
         if nets and dropout:
@@ -68,10 +68,10 @@ def split(
     merges: Sequence[str] = (),
     depth: bool = False,
 ) -> list[Directions]:
-    """The inverse of `join`: the layers of a net that a framework can say. ValueError for what it cannot.
+    """Return the layers of a net: the inverse of `join`. Raises ValueError if the framework cannot express the net.
 
-    allowed: the framework's cells.   merges: what a Bidirectional may do; none allows no Bidirectional.
-    depth: whether a Stack may be there.
+    allowed: the framework's cells.   merges: the merges that a Bidirectional may have; () allows no Bidirectional.
+    depth: True allows a Stack.
     """
     match net, params:
         case _ if type(net) in allowed and isinstance(params, PARAMS[type(net)]):
@@ -92,7 +92,7 @@ def split(
 
 
 def numpy_cell(where: str, name: str, net: Any, params: Any) -> tuple[Any, Any]:
-    """A cell and its parameters, checked, as NumPy arrays."""
+    """Check a cell's parameters; return the cell and its parameters as NumPy arrays."""
     named = params._asdict().items()
     arrays = type(params)._make(
         None if leaf is None else to_numpy(where, f"{name}.{field}", leaf) for field, leaf in named
@@ -102,17 +102,17 @@ def numpy_cell(where: str, name: str, net: Any, params: Any) -> tuple[Any, Any]:
 
 
 def plain(where: str, framework: str, directions: Directions, *, says: Sequence[str] = ()) -> Directions:
-    """The directions, refused where `framework` has no place for an option of theirs. says: what it has a place for."""
+    """Return the directions. Raises ValueError for an option that `framework` lacks. says: the options that it has."""
     for net, params in directions:
         for field in dataclasses.fields(net):
             if field.init and field.name not in _SAID and (value := getattr(net, field.name)) != field.default:
-                raise checks.problem(where, field.name, f"{field.default!r}, for {framework} has none", show(value))
+                raise checks.problem(where, field.name, f"{field.default!r}, since {framework} has none", show(value))
         if params.h0 is not None:
-            hint = "Give it initial_state(params, batch_shape) at the call."
-            raise checks.problem(where, "learn_initial_state", f"False, for {framework} has none", True, hint)
+            hint = "Pass initial_state(params, batch_shape) to the framework's call."
+            raise checks.problem(where, "learn_initial_state", f"False, since {framework} has none", True, hint)
         for option, name in {"activation": "tanh", "gate_activation": "sigmoid", "reset_after": True}.items():
             if option not in says and (value := getattr(net, option, name)) != name:
-                raise checks.problem(where, option, f"{name!r}, for {framework} has no other", show(value))
+                raise checks.problem(where, option, f"{name!r}, since {framework} has no other", show(value))
     return directions
 
 
@@ -121,7 +121,7 @@ def leaves(params: Params) -> list[Any]:
 
 
 def input_size(where: str, net: Any, params: Params) -> int | None:
-    """D, as the parameters show it; None for a net that takes ids."""
+    """Return D from the parameters; None for a net that takes ids."""
     if net.feature_axes == 0:
         return None
     match net, params:
@@ -143,7 +143,7 @@ def input_size(where: str, net: Any, params: Params) -> int | None:
 
 
 def layers_of(where: str, state: State) -> list[list[Any]]:
-    """The states of all cells of a net, layer by layer, forward before backward, as NumPy arrays."""
+    """Return the states of all cells as NumPy arrays, layer by layer, forward before backward."""
     if isinstance(state, tuple(STATES.values())):
         return [[type(state)(*(to_numpy(where, f"state.{name}", a) for name, a in state._asdict().items()))]]
     if isinstance(state, BidirectionalState):
@@ -154,12 +154,12 @@ def layers_of(where: str, state: State) -> list[list[Any]]:
 
 
 def states(where: str, state: State) -> list[Any]:
-    """The same in one list."""
+    """Return the states of `layers_of` in one list."""
     return [one for layer in layers_of(where, state) for one in layer]
 
 
 def fill(where: str, net: Any, found: Iterator[Sequence[Any]]) -> State:
-    """The inverse of `states`: a state of the net's structure from the cells' own, one after another."""
+    """Build a state with the net's structure from the cells' states in order: the inverse of `states`."""
     match net:
         case _ if type(innermost(net)) in STATES:
             if (state := next(found, None)) is None:
@@ -182,7 +182,7 @@ def fill(where: str, net: Any, found: Iterator[Sequence[Any]]) -> State:
 
 
 def fill_all(where: str, net: Any, found: Sequence[Sequence[Any]]) -> State:
-    """`fill`, and nothing left over. Without a net it is one LSTM, or one GRU, whose state is h alone."""
+    """Call `fill` and check that no state is left over. Without a net, assume one LSTM, or one GRU for h alone."""
     rest = iter(found)
     net = (cells.GRU(1) if found and len(found[0]) == 1 else cells.LSTM(1)) if net is None else net
     state = fill(where, net, rest)
@@ -192,5 +192,5 @@ def fill_all(where: str, net: Any, found: Sequence[Sequence[Any]]) -> State:
 
 
 def one_layer(where: str, found: Sequence[Sequence[Any]]) -> State:
-    """The state of an LSTM, or of a Bidirectional from two."""
+    """Return the state of an LSTM, or of a Bidirectional if there are two."""
     return fill_all(where, None if len(found) < 2 else Bidirectional(cells.LSTM(1)), found)

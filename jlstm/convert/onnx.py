@@ -1,6 +1,6 @@
-"""ONNX: the `LSTM` operator. Gates i, o, f, c (c is our g); `[directions, 4H, D]`; B = [Wb | Rb], which add.
+"""ONNX: the `LSTM` operator. Gates i, o, f, c (c is our g); `[directions, 4H, D]`; B = [Wb | Rb], summed.
 
-Reading and writing need the package `onnx`; nothing else here does. `to_onnx` is in `onnx_graph.py`.
+Only reading and writing need the package `onnx`. `to_onnx` is in `onnx_graph.py`.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from jlstm.convert.weights import Weights, add, to_numpy, to_params
 from jlstm.description import show
 from jlstm.types import GATES, Merge, Params, State
 
-# What may stand between two layers: it moves elements, or in inference nothing at all.
+# Operators allowed between two layers. They only move elements, or do nothing in inference.
 _MOVES = {"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout"}
-# What may make an initial state out of a constant: zeros stay zeros, and rows stay the same rows.
+# Operators allowed between a constant and an initial state. Zeros stay zeros, and rows stay the same rows.
 _SHAPES = {"Identity", "Expand", "Unsqueeze", "Cast", "Slice", "Tile", "Reshape", "Squeeze", "Concat"}
 
 
 def from_onnx(model: Any, *, prefix: str = "", merge: Merge = "concat", reverse: bool = False) -> tuple[Any, Params]:
-    """`(net, params)` of the LSTM nodes of an ONNX model, which have to feed one another; many make a `Stack`.
+    """Return `(net, params)` for the LSTM nodes of an ONNX model, which must form a chain. Several make a `Stack`.
 
-    model: a path, or an `onnx.ModelProto`.   prefix: what the names of the nodes begin with; other nodes are left
-    alone, those before the first LSTM too: give the net what that node's X is.   merge: what the model makes of the
-    two directions; the operator itself keeps them apart.   reverse: nodes that run backward only are wanted; call
+    model: a path, or an `onnx.ModelProto`.   prefix: the beginning of the nodes' names. Other nodes are ignored, also
+    those before the first LSTM; the inputs of the net are the X of that LSTM.   merge: how the model combines the two
+    directions; the operator itself keeps them apart.   reverse: True reads nodes that run backward only; call
     `unroll` with `reverse=True` too.
 
-    A node with peepholes P, other than 0, is a `PeepholeLSTM`, one with input_forget a `CoupledLSTM`, and one with clip
-    is in `ClipGates(..., clip)`, as onnxruntime does it. A missing B is no bias. Constant initial states other
-    than 0 become h0 and c0; one that is an input of the model is `state`, and sequence_lens is `lengths`. Both layouts
-    are read; ours is 1, `[B, T, D]`.
+    A node with peepholes P other than 0 becomes a `PeepholeLSTM`, one with input_forget a `CoupledLSTM`. One with clip
+    is wrapped in `ClipGates(..., clip)`, which computes as onnxruntime does. A node without B has no bias. Constant
+    initial states other than 0 become h0 and c0. An initial state that is an input of the model is `state`;
+    sequence_lens is `lengths`. Both layouts are read; ours is 1, `[B, T, D]`.
 
-    Raises ImportError without the package `onnx`; ValueError, which names the node, for a wrong shape, a node in
-    another direction, or something else between two layers; NotImplementedError for clip or input_forget with
+    Raises ImportError without the package `onnx`; ValueError with the node's name for a wrong shape, a node in
+    another direction, or another operator between two layers; NotImplementedError for clip or input_forget with
     peepholes, and for activations that an `LSTM` does not have.
     """
     checks.choice("from_onnx", "merge", merge, get_args(Merge))
@@ -63,7 +63,7 @@ def from_onnx(model: Any, *, prefix: str = "", merge: Merge = "concat", reverse:
 
 
 class _Graph:
-    """A model's graph, by name."""
+    """The nodes and constants of a model by name."""
 
     def __init__(self, model: Any) -> None:
         self.onnx = onnx = require("from_onnx")
@@ -83,7 +83,7 @@ class _Graph:
         return {k: [text(v) for v in value] if isinstance(value, list) else text(value) for k, value in values.items()}
 
     def constant(self, name: str) -> np.ndarray | None:
-        """The value of an initializer or of a constant node; None for anything else."""
+        """Return the value of an initializer or of a constant node; None for anything else."""
         if name in self.constants:
             return self.constants[name]
         maker = self.makers.get(name)
@@ -95,7 +95,7 @@ class _Graph:
         return None
 
     def check_feeds(self, before: Any, after: Any, merge: str | None) -> None:
-        """`after` takes what `before` gives, and nothing has changed it on the way."""
+        """Check that `after` takes the output of `before`, unchanged on the way."""
         name = after.input[0]
         while name not in before.output[:1]:
             maker = self.makers.get(name)
@@ -107,7 +107,7 @@ class _Graph:
             name = maker.input[0]
 
     def layer(self, node: Any, reverse: bool) -> nets.Directions:
-        """The directions of one node."""
+        """Return the directions of one node."""
         options = self.attributes(node)
         self._check_options(node, options, reverse)
         ways = 2 if options.get("direction") == "bidirectional" else 1
@@ -131,7 +131,7 @@ class _Graph:
             if P is not None and options.get(option):
                 raise _lacks(node, "P", f"none or 0 with {option}", "peepholes")
         h0, c0 = (self._initial(node, key, names[key], options.get("layout", 0), ways, H) for key in "hc")
-        if (h0 is None) != (c0 is None):  # ours come in pairs
+        if (h0 is None) != (c0 is None):  # jlstm has both or neither
             h0, c0 = (np.zeros((ways, H), W.dtype) if a is None else a for a in (h0, c0))
         layer = []
         for way, activations in zip(range(ways), _activations(node, options, ways), strict=True):
@@ -155,7 +155,7 @@ class _Graph:
             raise checks.problem("from_onnx", f"{node.name}.direction", repr(wanted), repr(direction), hint)
 
     def _initial(self, node: Any, key: str, name: str, layout: int, ways: int, H: int) -> np.ndarray | None:
-        """`[directions, H]` of a constant initial state; None for zeros and for the caller's own."""
+        """Return a constant initial state as `[directions, H]`; None for zeros and for an input of the model."""
         where = f"{node.name}.initial_{key}"
         moved = False
         while name and self.constant(name) is None:
@@ -178,7 +178,7 @@ class _Graph:
 
 
 def _load(onnx: Any, path: str) -> Any:
-    from google.protobuf.message import DecodeError  # onnx stands on it
+    from google.protobuf.message import DecodeError  # a dependency of onnx
 
     try:
         return onnx.load(path)
@@ -192,11 +192,11 @@ def _merge_of(node: Any) -> str | None:
 
 def _lacks(node: Any, key: str, expected: str, got: Any) -> Exception:
     name = f"{node.name}.{key}"
-    return checks.problem("from_onnx", name, f"{expected}, for jlstm has no other", got, kind=NotImplementedError)
+    return checks.problem("from_onnx", name, f"{expected}, since jlstm has no other", got, kind=NotImplementedError)
 
 
 def _activations(node: Any, options: dict[str, Any], ways: int) -> Iterator[dict[str, str]]:
-    """Our names of each direction's activations: f of the gates, g of the candidate, h of the cell."""
+    """Yield our names of each direction's activations: f for the gates, g for the candidate, h for the cell."""
     names = options.get("activations") or ["Sigmoid", "Tanh", "Tanh"] * ways
     values = {key: iter(options.get(f"activation_{key}", [])) for key in ("alpha", "beta")}
     ours = {(op.lower(), *_rounded(parameters)): name for name, (op, parameters) in ACTIVATIONS.items()}
@@ -217,25 +217,25 @@ def _activations(node: Any, options: dict[str, Any], ways: int) -> Iterator[dict
 
 
 def _coupled(w: np.ndarray) -> np.ndarray:
-    """The rows i, g, o of a weight `[.., 4, H]`: the operator's input_forget makes no use of f's."""
+    """Return the rows i, g, o of a weight `[.., 4, H]`. With input_forget the operator does not use the row f."""
     return w[..., [GATES.index(gate) for gate in CoupledLSTMGates._fields], :]
 
 
 def _short(value: float) -> float:
-    """0.3 for the float32 next to it, which is what a file holds."""
+    """Return the shortest decimal of a file's float32: 0.3 for the float32 nearest to it."""
     return float(str(np.float32(value)))
 
 
 def _rounded(parameters: dict[str, float]) -> list[tuple[str, float]]:
-    """Files hold float32."""
+    """Return the parameters rounded to 6 digits, since files hold float32."""
     return [(key, round(float(value), 6)) for key, value in sorted(parameters.items())]
 
 
 def state_from_onnx(state: Any, net: Any = None, *, layout: int = 0) -> State:
-    """The state of `net` from `(Y_h, Y_c)` of a node, or from the named arrays of a model of `to_onnx`.
+    """Return the state of `net` from `(Y_h, Y_c)` of a node, or from the named arrays of a model of `to_onnx`.
 
-    Those are `{"final_h.0": ..., "final_c.0": ..., ...}`; or "initial", as `state_to_onnx` gives. `[directions, B, H]`
-    each, with layout 1 `[B, directions, H]`. Without a net it is that of one LSTM, or of one Bidirectional.
+    The names are `{"final_h.0": ..., "final_c.0": ..., ...}`, or "initial_..." as in `state_to_onnx`. Each array is
+    `[directions, B, H]`, with layout 1 `[B, directions, H]`. Without a net, the net is one LSTM or one Bidirectional.
 
     >>> state_from_onnx((np.zeros((1, 2, 5), "float32"), np.zeros((1, 2, 5), "float32"))).h.shape
     (2, 5)
@@ -255,7 +255,7 @@ def state_from_onnx(state: Any, net: Any = None, *, layout: int = 0) -> State:
 
 
 def state_to_onnx(state: State) -> dict[str, np.ndarray]:
-    """The inverse of `state_from_onnx`: `{"initial_h.0": [directions, B, H], ...}`, inputs of a model of `to_onnx`."""
+    """Return `{"initial_h.0": [directions, B, H], ...}` for a model of `to_onnx`: the inverse of `state_from_onnx`."""
     feeds: dict[str, np.ndarray] = {}
     for n, node in enumerate(nets.layers_of("state_to_onnx", state)):
         for name, arrays in zip("hc", zip(*node, strict=True), strict=True):

@@ -1,7 +1,7 @@
-"""torch: `LSTM`, `GRU` and their cells. Gates i, f, g, o and r, z, n; `[4H, D]`; two biases, which add but for n's.
+"""torch: `LSTM`, `GRU` and their cells. Gates i, f, g, o or r, z, n; `[4H, D]`; two biases, summed except for n's.
 
-Index n of h_n and c_n `[layers * directions, *B, H]` is layer * directions + direction. torch's order of results is
-`out, (h, c)`, ours `state, out`; a GRU has h alone.
+The first index of h_n and c_n `[layers * directions, *B, H]` is layer * directions + direction. torch returns
+`out, (h, c)`, jlstm `state, out`. The state of a GRU is h alone.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _KEY = r"(?:weight|bias)_(?:ih|hh|hr)(?:_l(\d+)(_reverse)?)?"
 
 
 def from_torch(weights: Any, *, prefix: str = "", dropout: float = 0.0) -> tuple[Any, Params]:
-    """`(net, params)` of a torch LSTM, GRU, LSTMCell or GRUCell, told by the shapes.
+    """Return `(net, params)` for a torch LSTM, GRU, LSTMCell or GRUCell. The names and shapes determine which.
 
-    weights: a `state_dict()`, its tensors as they are or as NumPy arrays.   prefix: where in it the module stands, as
-    "encoder.lstm"; other keys are left alone.   dropout: torch's, between layers; weights do not tell it.
+    weights: a `state_dict()` of tensors or of NumPy arrays.   prefix: the path of the module in it, such as
+    "encoder.lstm"; other keys are ignored.   dropout: torch's dropout between layers, which weights do not contain.
 
-    net: an `LSTM`, with `proj_size` a `ProjectedLSTM`, or a `GRU`; a `Bidirectional` of it; a `Stack` of either for
-    more than one layer. Two biases become their sum, those of a GRU's candidate excepted. Where torch's `batch_first`
-    is False, call `unroll` with `time_major=True`.
+    The net is an `LSTM`, a `ProjectedLSTM` (for `proj_size`) or a `GRU`; a `Bidirectional` of it; or a `Stack` of
+    several layers. The two biases are summed, except those of a GRU's candidate. If torch's `batch_first` is False,
+    call `unroll` with `time_major=True`.
 
-    Raises ValueError or TypeError, which name the key.
+    Raises ValueError or TypeError with the name of the key.
 
     >>> shapes = {"weight_ih_l0": (20, 3), "weight_hh_l0": (20, 5), "bias_ih_l0": (20,), "bias_hh_l0": (20,)}
     >>> net, params = from_torch({f"lstm.{k}": np.ones(s, "float32") for k, s in shapes.items()}, prefix="lstm")
@@ -61,7 +61,7 @@ def from_torch(weights: Any, *, prefix: str = "", dropout: float = 0.0) -> tuple
 
 
 def _reader(found: Weights, keys: list[str]) -> Callable[..., Any]:
-    """The reader of one direction: a projection has a weight of its own, and a GRU's recurrent one is `[3H, H]`."""
+    """Return the reader of one direction. A projection has its own weight; a GRU's recurrent weight is `[3H, H]`."""
     if any("_hr" in key for key in keys):
         return _projected
     shapes = [np.shape(found.leaves[key]) for key in keys if "weight_hh" in key]
@@ -92,14 +92,14 @@ def _gru(found: Weights, s: str, biased: bool, D: int | None, H: int | None) -> 
 
 
 def to_torch(net: Any, params: Params, *, cell: bool = False) -> dict[str, np.ndarray]:
-    """The inverse of `from_torch`: what `load_state_dict` takes once `torch.from_numpy` is mapped over it.
+    """Return a dict for `load_state_dict`, after `torch.from_numpy` on each array: the inverse of `from_torch`.
 
-    Our bias becomes `bias_ih`, and `bias_hh` is 0, but for a GRU's d_n.   cell: with the names of an `LSTMCell` or a
-    `GRUCell`.   `Dropout` layers are left out: set torch's `dropout`.   (torch.from_numpy refuses bfloat16: give it the
-    float32 of such an array.)
+    Our bias becomes `bias_ih`; `bias_hh` is 0, except for a GRU's d_n.   cell: True uses the names of an `LSTMCell` or
+    a `GRUCell`.   `Dropout` layers are left out; set torch's `dropout`.   (torch.from_numpy does not accept bfloat16;
+    convert such an array to float32 first.)
 
-    Raises ValueError for a net that torch cannot say: other cells and activations, `reset_after=False`, a learned
-    initial state, merges but "concat", layers of different sizes or cells.
+    Raises ValueError for a net that torch cannot express: other cells or activations, `reset_after=False`, a learned
+    initial state, a merge other than "concat", layers of different sizes or cells.
     """
     layers = nets.split("to_torch", net, params, allowed=(LSTM, ProjectedLSTM, GRU), merges=("concat",), depth=True)
     kinds = {(len(layer), type(one), one.hidden_size, one.output_size(0)) for layer in layers for one, _ in layer}
@@ -108,7 +108,7 @@ def to_torch(net: Any, params: Params, *, cell: bool = False) -> dict[str, np.nd
         got = [[f"{type(one).__name__} of {one.hidden_size}" for one, _ in layer] for layer in layers]
         raise checks.problem("to_torch", "net", expected, got)
     if isinstance(one := layers[0][0][0], ProjectedLSTM) and one.projected_size >= one.hidden_size:
-        expected = f"less than hidden_size = {one.hidden_size}, for torch has no other"
+        expected = f"less than hidden_size = {one.hidden_size}, since torch requires that"
         raise checks.problem("to_torch", "projected_size", expected, one.projected_size)
     biased = any(p.b is not None for layer in layers for _, p in layer)
     weights = {}
@@ -124,7 +124,7 @@ def to_torch(net: Any, params: Params, *, cell: bool = False) -> dict[str, np.nd
 
 
 def _biases(p: Any, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
-    """torch's two, `[GH]` each."""
+    """Return torch's two biases, `[GH]` each."""
     zero = np.zeros(p.w_ih.shape[1:], p.w_ih.dtype)
     b_ih, b_hh = (zero if p.b is None else p.b), zero
     if isinstance(p, GRUParams) and p.b is not None:
@@ -137,9 +137,9 @@ def _suffixes(layer: int, bidirectional: bool) -> list[str]:
 
 
 def state_from_torch(state: tuple[ArrayLike, ArrayLike] | ArrayLike, net: Any = None) -> State:
-    """The state of `net` from torch's `(h_n, c_n)`, `[layers * directions, *B, H]` each, or from a GRU's h_n.
+    """Return the state of `net` from torch's `(h_n, c_n)`, `[layers * directions, *B, H]` each, or from a GRU's h_n.
 
-    Without a net it is `LSTMState` or `GRUState` of one layer: from `[1, B, H]`, or from `[B, H]` of a cell.
+    Without a net, return an `LSTMState` or `GRUState` of one layer, from `[1, B, H]`, or of a cell, from `[B, H]`.
 
     >>> state_from_torch((np.zeros((1, 2, 5), "float32"), np.zeros((1, 2, 5), "float32"))).h.shape
     (2, 5)
@@ -152,9 +152,9 @@ def state_from_torch(state: tuple[ArrayLike, ArrayLike] | ArrayLike, net: Any = 
 
 
 def state_to_torch(state: State) -> tuple[np.ndarray, np.ndarray] | np.ndarray:
-    """The inverse of `state_from_torch`: `(h_n, c_n)`, `[layers * directions, *B, H]` each, or a GRU's h_n.
+    """Return `(h_n, c_n)`, `[layers * directions, *B, H]` each, or a GRU's h_n: the inverse of `state_from_torch`.
 
-    An LSTMCell's `(h, c)` is an `LSTMState` as it stands.
+    An `LSTMState` is already the `(h, c)` of an LSTMCell.
     """
     found = nets.states("state_to_torch", state)
     if len({type(one) for one in found}) != 1:

@@ -1,4 +1,4 @@
-"""A framework's side of all converters: its arrays by key, and how it lays out the weights of one cell."""
+"""The framework's side of all converters: its arrays by key, and its layout of one cell's weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from jlstm.types import GATES
 class Layout(NamedTuple):
     """The layout of the G gates of one cell in a framework.
 
-    gates: its order, in the letters of ours, `order`.   transposed: weights are `[GH, D]` rather than `[D, GH]`.
+    gates: its order, in our letters.   order: our order.   transposed: weights are `[GH, D]` rather than `[D, GH]`.
     """
 
     gates: str
@@ -28,13 +28,13 @@ class Layout(NamedTuple):
     order: tuple[str, ...] = GATES
 
     def ours(self, w: np.ndarray) -> np.ndarray:
-        """`[D, G, H]` of a weight, `[G, H]` of a bias."""
+        """Return a weight as `[D, G, H]`, a bias as `[G, H]`."""
         w = w.T if self.transposed else w
         w = w.reshape(*w.shape[:-1], len(self.gates), w.shape[-1] // len(self.gates))
         return w[..., [self.gates.index(gate) for gate in self.order], :]
 
     def expected(self, letter: str, rows: int | None, H: int | None) -> tuple[str, list[int | None]]:
-        """The letters and the shape of a weight with these rows, as `Weights.take` wants them."""
+        """Return the letters and the shape of a weight with these rows, for `Weights.take`."""
         G = len(self.gates)
         letters, shape = [letter, f"{G}H"], [rows, None if H is None else G * H]
         if self.transposed:
@@ -42,30 +42,30 @@ class Layout(NamedTuple):
         return f"[{', '.join(letters)}]", shape
 
     def theirs(self, w: Any) -> np.ndarray:
-        """The inverse of `ours`."""
+        """Return the framework's array: the inverse of `ours`."""
         w = w[..., [self.order.index(gate) for gate in self.gates], :]
         w = w.reshape(*w.shape[:-2], w.shape[-2] * w.shape[-1])
         return np.ascontiguousarray(w.T if self.transposed else w)
 
 
 def add(*biases: np.ndarray) -> np.ndarray:
-    """The sum in the dtype of the biases, rounded once."""
+    """Return the sum in the dtype of the biases, rounded once."""
     wide = [b.astype(np.promote_types(b.dtype, np.float32)) for b in biases]
     return np.sum(wide, axis=0, dtype=wide[0].dtype).astype(biases[0].dtype)
 
 
 def gru_bias(b_x: np.ndarray, b_h: np.ndarray) -> np.ndarray:
-    """Our `[4, H]` of a GRU's two biases `[3, H]`: those of r and z add, the candidate's do not."""
+    """Return our `[4, H]` from a GRU's two biases `[3, H]`. Those of r and z are summed, the candidate's are not."""
     return np.concatenate([add(b_x[:2], b_h[:2]), b_x[2:], b_h[2:]])
 
 
 def gru_biases(b: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The inverse of `gru_bias`; where two add, the second is 0."""
+    """Return the two biases of a GRU: the inverse of `gru_bias`. Where two are summed, the second is 0."""
     return b[:3], np.concatenate([np.zeros_like(b[:2]), b[3:]])
 
 
 def flatten(tree: Any, separator: str, path: str = "") -> Iterator[tuple[str, Any]]:
-    """`(key, leaf)` of nested mappings, sequences and dataclasses (an Equinox module is one); None has no leaf."""
+    """Yield `(key, leaf)` of nested mappings, sequences and dataclasses, such as Equinox modules. None has no leaf."""
     if isinstance(tree, Mapping):
         items = [(str(key), value) for key, value in tree.items()]
     elif isinstance(tree, list | tuple):
@@ -82,8 +82,8 @@ def flatten(tree: Any, separator: str, path: str = "") -> Iterator[tuple[str, An
 
 
 def to_numpy(where: str, name: str, value: Any) -> Any:
-    """A floating array of NumPy's, jax's, torch's or flax's as one of NumPy's, in its dtype."""
-    if hasattr(value, "detach"):  # a torch tensor, of which NumPy knows no bfloat16; float32 holds all of its values
+    """Convert a floating array of NumPy, jax, torch or flax to a NumPy array of the same dtype."""
+    if hasattr(value, "detach"):  # a torch tensor; NumPy has no bfloat16, but float32 represents all of its values
         value = value.detach().cpu()
         value = value.float().numpy().astype(jnp.bfloat16) if "bfloat16" in str(value.dtype) else value.numpy()
     if isinstance(value, Tracer) or not hasattr(value, "__array__"):
@@ -96,9 +96,9 @@ def to_numpy(where: str, name: str, value: Any) -> Any:
 
 
 class Weights:
-    """A framework's arrays by their keys below `prefix`; every complaint names the key.
+    """A framework's arrays by their keys below `prefix`. Every error names the key.
 
-    signs: a pattern that the keys of an LSTM match; it tells which prefixes there are.
+    signs: a pattern that the keys of an LSTM match; it finds the possible prefixes.
     """
 
     def __init__(self, where: str, tree: Any, prefix: str, separator: str, signs: str) -> None:
@@ -115,7 +115,7 @@ class Weights:
         raise checks.problem(where, "prefix", "one of " + ", ".join(map(repr, found)), repr(prefix))
 
     def take(self, key: str, letters: str, shape: Sequence[int | None]) -> np.ndarray:
-        """The array at `key`, of this shape; None stands for any size."""
+        """Return the array at `key` and check its shape. None stands for any size."""
         sizes = str(tuple(shape)).replace("None", "any")
         if key not in self.leaves:
             got = f"none, among {show(sorted(self.leaves))}"
@@ -129,25 +129,25 @@ class Weights:
     def products(
         self, layout: Layout, w_ih: str, w_hh: str, input_size: int | None = None, hidden_size: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """`[D, G, H]` and `[H, G, H]` from the arrays at these keys; the two sizes where they are known already."""
+        """Return `[D, G, H]` and `[H, G, H]` from the arrays at these keys; check the two sizes if they are given."""
         square = self.take(w_hh, *layout.expected("H", hidden_size, hidden_size))
         H = square.shape[1 if layout.transposed else 0]
         recurrent = self.take(w_hh, *layout.expected("H", H, H))
         return layout.ours(self.take(w_ih, *layout.expected("D", input_size, H))), layout.ours(recurrent)
 
     def biases(self, layout: Layout, H: int, *keys: str) -> list[np.ndarray]:
-        """`[G, H]` each."""
+        """Return the biases at these keys, `[G, H]` each."""
         G = len(layout.gates)
         return [layout.ours(self.take(key, f"[{G}H]", (G * H,))) for key in keys]
 
     def lstm(self, layout: Layout, w_ih: str, w_hh: str, *biases: str, **sizes: int | None) -> LSTMParams:
-        """The parameters of one LSTM from the arrays at these keys; biases add. sizes: those of `products`."""
+        """Return one LSTM's parameters from the arrays at these keys. Biases are summed. sizes: as in `products`."""
         kernel, recurrent = self.products(layout, w_ih, w_hh, **sizes)
         b = add(*self.biases(layout, recurrent.shape[0], *biases)) if biases else None
         return to_params(self.where, LSTMParams, w_ih=kernel, w_hh=recurrent, b=b)
 
 
 def to_params(where: str, kind: Any, **leaves: np.ndarray | None) -> Any:
-    """The parameters of one cell, of the class `kind`, as jax's arrays; None for what is not given."""
+    """Return one cell's parameters, of the class `kind`, as jax arrays. A leaf that is not given is None."""
     arrays = {key: None if leaf is None else to_jax(leaf, f"{where}: weights") for key, leaf in leaves.items()}
     return kind(**dict.fromkeys(kind._fields) | arrays)
