@@ -1,4 +1,21 @@
-"""jlstm: the LSTM for JAX. Pure functions of (params, state, input), one engine for time."""
+"""The LSTM for JAX: pure functions of `(params, state, input)`, and one engine for time.
+
+`unroll` runs a net over a sequence, `step` takes one step of it, and `trace` records every step. A net is a `Cell` or a
+`Layer`. The cells and the layers stand below; these modules have the rest:
+
+- `jlstm.cells`: the parameters and states of all cells, and the parts that a cell of your own is made of.
+- `jlstm.layers`: the parameters and outputs of all layers, and the base of a pointwise layer of your own.
+- `jlstm.initializers`: the initialisers of weights and biases.
+- `jlstm.convert`: weights from and to other frameworks.
+- `jlstm.flax_nnx`: any net as a flax `nnx.Module`. It needs flax.
+
+Shapes use these letters everywhere. Gates stand in the order of `GATES`. `Params`, `State`, `Z` and `Y` are pytrees
+whose structure the net decides.
+
+    *B  batch axes: none, one or many      T  time           D  input features
+    H   hidden size                        G  gates          K  output features
+    P   projected size                     N  heads
+"""
 
 # isort: off
 from jlstm import cells, convert, initializers
@@ -14,10 +31,12 @@ from jlstm.types import GATES, Cell, Layer
 from jlstm.version import __version__
 # isort: on
 
-__all__ = [
-    "GATES", "GRU", "LSTM", "SLSTM", "Bidirectional", "Cell", "ClipGates", "CoupledLSTM", "Dense", "DropConnect",
-    "Dropout", "Embed", "LSTMGates", "LSTMParams", "LSTMState", "Layer", "LayerNormLSTM", "MinLSTM", "OriginalLSTM",
-    "PeepholeLSTM", "ProjectedLSTM", "Residual", "Run", "Stack", "VariationalDropout", "Zoneout", "__version__",
-    "cells", "convert", "flatten_time", "initializers", "load", "record", "run_net", "save", "sequence_mask",
-    "step", "trace", "unflatten_time", "unroll",
+__all__ = [  # noqa: RUF022, the order of the API reference
+    "unroll", "step", "trace", "sequence_mask", "flatten_time", "unflatten_time", "save", "load",
+    "LSTM", "GRU", "SLSTM", "MinLSTM", "PeepholeLSTM", "CoupledLSTM", "ProjectedLSTM", "LayerNormLSTM", "OriginalLSTM",
+    "Zoneout", "VariationalDropout", "DropConnect", "ClipGates",
+    "Stack", "Bidirectional", "Residual", "Dense", "Dropout", "Embed",
+    "LSTMParams", "LSTMState", "LSTMGates", "GATES",
+    "Cell", "Layer", "record", "Run", "run_net",
+    "cells", "initializers", "convert", "__version__",
 ]  # fmt: skip

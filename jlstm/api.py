@@ -16,7 +16,7 @@ from jlstm.types import Array, ArrayLike, Backend, Cell, Key, Layer, Params, Sta
 
 
 def sequence_mask(lengths: ArrayLike, T: int) -> Array:
-    """Bool `[*B, T]`, True where t < length; lengths: integers `[*B]`.
+    """Return bool `[*B, T]`, True where t < length; `lengths` are integers `[*B]`.
 
     >>> sequence_mask(jnp.array([0, 2]), 3).astype(int).tolist()
     [[0, 0, 0], [1, 1, 0]]
@@ -86,35 +86,39 @@ def unroll(
 ) -> tuple[State, Y]:
     """Run a cell or a layer over a sequence: `(final_state, outputs)`, whatever the options.
 
-    outputs is `[*B, H]`, the last valid step's in the order of processing; with `return_sequences=True` it is
-    `[*B, T, H]`, in input order also with `reverse`. The dtypes are those of `LSTM.compute_dtype`.
+    `outputs` is `[*B, H]`: the output of the last valid step, in the order of processing. With `return_sequences=True`
+    it is `[*B, T, H]`, in input order also with `reverse`. The dtypes are those of `LSTM`'s `compute_dtype`.
 
-    For one cell it computes what this loop does, with the gradients of it:
+    For one cell, the values and the gradients are those of this loop:
 
-        for t in range(T):                                            # reversed(range(T)) with reverse
-            state = where(resets[t], initial_state, state)            # with reverse: after the step
+        for t in range(T):                                    # with reverse: reversed(range(T))
+            state = where(resets[t], initial_state, state)    # with reverse: after the step
             new, y = update(params, state, project(params, x[t]) + recur(params, state))
-            state, outputs[t] = where(valid[t], new, state), where(valid[t], y, 0)      # valid: lengths and mask
+            state = where(valid[t], new, state)               # valid: lengths and mask
+            outputs[t] = where(valid[t], y, 0)
 
-    net: a `Cell` or a `Layer`; static.   params: what `net.init` returned.
-    inputs: float `[*B, T, D]`, any number of batch axes; integers `[*B, T]` for a net that begins with `Embed`.
-    state: of `net.initial_state(params, batch_shape)`'s structure, `[*B, ...]`; None is that. The returned state,
-        handed back, continues the sequence (with `reverse`: chunks from the last to the first).
-    lengths: integers `[*B]`; a length above T acts as T.   mask: bool `[*B, T]`, True = valid, any pattern.
-        At an invalid step the state is carried and the output is 0. The content of the padding, NaN included, changes
-        nothing, in values and in gradients.
-    resets: bool `[*B, T]`, True: a new episode begins at t, from `initial_state`. It acts also where `mask` hides t,
-        not at or beyond `lengths`. With `reverse` the state is reset after step t, so that step t-1 does not see the
-        episode. The final state of a reversed scan with a reset at 0 is therefore the initial state.
-    reverse: take the steps from the last to the first.
-    time_major: inputs, mask, resets and outputs are `[T, *B, ...]`; lengths and states stay `[*B, ...]`.
-    key: a PRNG key; without one there is no noise (dropout).   t: the position of the first step, for the noise and
-        the truncation of a sequence in chunks.
-    checkpoint_every: recompute chunks of k steps in the backward pass: memory O(T/k + k), the same numbers.
-    truncate_every: truncated back-propagation through time: the gradient stops at multiples of k.
-    scan_unroll: steps in one iteration of the loop, as in `lax.scan`.
-    backend: "scan" (ordinary differentiation), "hoisted" (no weight gradient in the loop) or "associative" (no loop;
-        `MinLSTM` alone). None picks, or the environment's JLSTM_BACKEND does.
+    - `net`: a `Cell` or a `Layer`; static.
+    - `params`: the parameters, from `net.init`.
+    - `inputs`: float `[*B, T, D]`, any number of batch axes; integers `[*B, T]` for a net that begins with `Embed`.
+    - `state`: the state to begin with, in the structure of `net.initial_state(params, batch_shape)`, `[*B, ...]`. None
+      is that initial state. The returned state, handed back, continues the sequence (with `reverse`: chunks from the
+      last to the first).
+    - `return_sequences`: return the outputs of all steps, not of the last valid step alone.
+    - `lengths`: integers `[*B]`. Steps at and beyond the length are invalid. A length above T acts as T.
+    - `mask`: bool `[*B, T]`, True where a step is valid, in any pattern. At an invalid step the state is carried and
+      the output is 0. The content of the padding, NaN included, changes nothing, in values and in gradients.
+    - `resets`: bool `[*B, T]`, True where a new episode begins, from `initial_state`. A reset also acts where `mask`
+      hides t, but not at or beyond `lengths`. With `reverse` the state is reset after step t, so that step t-1 does not
+      see the episode. The final state of a reversed scan with a reset at 0 is therefore the initial state.
+    - `reverse`: take the steps from the last to the first.
+    - `time_major`: inputs, mask, resets and outputs are `[T, *B, ...]`; lengths and states stay `[*B, ...]`.
+    - `key`: a PRNG key. Without one there is no noise (dropout).
+    - `t`: the position of the first step, for the noise and the truncation of a sequence in chunks.
+    - `checkpoint_every`: the length k of chunks that the backward pass recomputes: memory O(T/k + k), the same numbers.
+    - `truncate_every`: k, for truncated back-propagation through time: the gradient stops at multiples of k.
+    - `scan_unroll`: the number of steps in one iteration of the loop, as in `lax.scan`.
+    - `backend`: "scan" (ordinary differentiation), "hoisted" (no weight gradient in the loop) or "associative" (no
+      loop; `MinLSTM` alone). With None, the environment's `JLSTM_BACKEND` or else the library picks.
 
     Raises ValueError or TypeError for arguments that do not fit, before any work; NotImplementedError where a named
     backend cannot do a legal call.
@@ -146,10 +150,15 @@ def step(
     t: ArrayLike | int = 0,
     backend: Backend | None = None,
 ) -> tuple[State, Y]:
-    """Take one step: `(state, y)`; T of them, with t = 0 .. T-1, equal one `unroll`.
+    """Take one step: `(state, y)`, y `[*B, H]`. T of them, with t = 0 .. T-1, equal one `unroll`.
 
-    x: `[*B, D]` (integers `[*B]` for a net that begins with `Embed`); y `[*B, H]`.   state: None is the initial state.
-    reset, mask: bool `[*B]`, as in `unroll`.   key, t: the sequence's key and this step's position.
+    - `net`, `params`: as in `unroll`.
+    - `state`: the state before the step; None is the initial state.
+    - `x`: `[*B, D]`; integers `[*B]` for a net that begins with `Embed`.
+    - `reset`, `mask`: bool `[*B]`, as in `unroll`.
+    - `key`, `t`: the sequence's key and this step's position.
+    - `backend`: as in `unroll`.
+
     The state returned has the dtypes of `initial_state`, so that `step` runs in your own `lax.scan`.
 
     Raises ValueError or TypeError for arguments that do not fit; NotImplementedError for a bidirectional net, which
@@ -181,9 +190,11 @@ def trace(
     key: Key | None = None,
     t: ArrayLike | int = 0,
 ) -> tuple[State, Any]:
-    """Record every step: `(final_state, Trace)`, with the states and pre-activations. The arguments are `unroll`'s.
+    """Record every step: `(final_state, Trace)`. The arguments are `unroll`'s.
 
-    A `Stack` gives a tuple of traces, one a layer, None for a layer without recurrence; `Bidirectional` a pair.
+    A `Trace` has the fields `states` (before each step, after a reset), `z` (the pre-activations by gate name: the
+    argument of `update`) and `outputs`, each `[*B, T, ...]`. A `Stack` gives a tuple of traces, one a layer, None for a
+    layer without recurrence; `Bidirectional` gives a pair.
 
     >>> import jlstm
     >>> cell = jlstm.LSTM(5)

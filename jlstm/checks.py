@@ -177,7 +177,7 @@ def drawn(where: str, name: str, value: Any, shape: Shape, dtype: Any) -> jax.Ar
 def enabled(where: str, record: Any) -> None:
     """Check that the dtypes which a record names exist: JAX would take another one."""
     for name in ("param_dtype", "compute_dtype"):
-        if getattr(record, name) == "float64" and jnp.result_type(float) != np.float64:
+        if getattr(record, name, None) == "float64" and jnp.result_type(float) != np.float64:
             hint = 'Type jax.config.update("jax_enable_x64", True) first.'
             raise problem(where, name, "at most 32 bits without jax_enable_x64", "float64", hint)
 

@@ -33,14 +33,14 @@ class Run(Options):
 
     A layer of your own hands it on to `jlstm.run_net`, with `replace` where a part of it sees the call otherwise.
 
-    batch_shape: `*B`.
-    t: int32 `[T]`, the position of every step.
-    valid: bool `[T, *B]`, from lengths and mask; None: all steps are valid.
-    reset: bool `[T, *B]`; None: no resets.
-    key: the key of this part of the net; None: no noise.
-    at_last: the inputs have no time axis any more; they are the last valid step's.
-    return_sequences, reverse, one_step, ...: the options of the call. With `return_sequences=False` the outputs are the
-        last valid step's, `[*B, K]`.
+    - `batch_shape`: `*B`.
+    - `t`: int32 `[T]`, the position of every step.
+    - `valid`: bool `[T, *B]`, from lengths and mask. None: all steps are valid.
+    - `reset`: bool `[T, *B]`. None: no resets.
+    - `key`: the key of this part of the net. None: no noise.
+    - `at_last`: the inputs have no time axis any more; they are the last valid step's.
+    - `return_sequences`, `reverse`, `one_step`, ...: the options of the call. With `return_sequences=False` the outputs
+      are the last valid step's, `[*B, K]`.
     """
 
     batch_shape: Shape
@@ -50,19 +50,21 @@ class Run(Options):
     key: Key | None
     at_last: bool = False
 
-    replace = dataclasses.replace
+    def replace(self, **changes: Any) -> Run:
+        """Return the run with other values in these fields."""
+        return dataclasses.replace(self, **changes)
 
     @property
     def options(self) -> Options:
-        """The static part alone."""
+        """Return the static part alone."""
         return Options(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Options)})
 
     def at(self, index: int) -> Run:
-        """The run of the part `index` of a net, which has noise of its own."""
+        """Return the run of the part `index` of a net, which has noise of its own."""
         return self.replace(key=None if self.key is None else jax.random.fold_in(self.key, index))
 
     def is_last(self) -> Array:
-        """Bool `[T, *B]`: True at the last valid step in the order of processing, nowhere for an empty row."""
+        """Return bool `[T, *B]`: True at the last valid step in the order of processing, nowhere in an empty row."""
         index = jax.lax.broadcasted_iota(jnp.int32, (self.t.shape[0], *self.batch_shape), 0)
         order = -index if self.reverse else index
         valid = jnp.ones(index.shape, bool) if self.valid is None else self.valid
@@ -70,14 +72,14 @@ class Run(Options):
         return valid & (order == jnp.max(order, axis=0, keepdims=True, initial=-self.t.shape[0]))
 
     def pick(self, sequence: Array) -> Array:
-        """The last valid step of `[T, *B, ...]`, `[*B, ...]`; zeros for an empty row."""
+        """Return the last valid step, `[*B, ...]`, of `[T, *B, ...]`; zeros for an empty row."""
         if self.valid is None and self.t.shape[0]:
             return sequence[0 if self.reverse else -1]
         kept = select(self.is_last(), sequence, jnp.zeros_like(sequence))
         return jnp.sum(kept, axis=0).astype(sequence.dtype)  # a sum of one: no gather, which sharding would mind
 
     def blank_invalid(self, y: Array) -> Array:
-        """y with 0 at invalid steps, or, `at_last`, in rows that have no valid step."""
+        """Return y with 0 at invalid steps, or, with `at_last`, in rows that have no valid step."""
         valid = self.valid
         if self.at_last:
             valid = None if valid is None and self.t.shape[0] else jnp.any(self.is_last(), axis=0)
@@ -85,7 +87,7 @@ class Run(Options):
 
 
 def run_net(net: Cell | Layer, params: Params, x: Array, state: State, run: Run) -> tuple[State, Any, Any]:
-    """Run any net over time: `(final_state, outputs, traces)`; x `[T, *B, D]`. traces is None but under `trace`."""
+    """Run any net over x `[T, *B, D]`: `(final_state, outputs, traces)`; traces is None, except under `trace`."""
     if isinstance(net, Cell):
         return run_cell(net, params, x, state, run)
     return net.unroll(params, x, state, run)

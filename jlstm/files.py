@@ -30,15 +30,18 @@ _DTYPE_OF_CODE = dict(zip(_CODES.split(), DTYPES.values(), strict=True))
 
 
 def save(path: str | os.PathLike[str], net: Any, params: Params) -> None:
-    """Write `net` and `params` to one safetensors file at `path`, which any safetensors reader can open.
+    """Write a net and its parameters to one safetensors file, which any safetensors reader can open.
 
-    net: a Cell or a Layer, a frozen dataclass whose fields are plain values, dtypes, tuples and such records; a class
-    of your own too. params: NamedTuples, tuples, lists and dicts of arrays (jax's or NumPy's; bool, integers, float16,
-    bfloat16, float32, float64); sharded arrays are gathered. The file appears whole or not at all, and replaces one
-    that was there. Equal nets and params make equal bytes.
+    - `path`: the file. It appears whole or not at all, and replaces a file that was there.
+    - `net`: a `Cell` or a `Layer`, a frozen dataclass whose fields are plain values, dtypes, tuples and such records;
+      also of a class of your own.
+    - `params`: NamedTuples, tuples, lists and dicts of arrays (jax's or NumPy's; bool, integers, float16, bfloat16,
+      float32, float64). Sharded arrays are gathered.
 
-    Raises ValueError or TypeError, which name the field, for what cannot be written: a function that is in no table of
-    jlstm's, another dtype, a tracer.
+    Equal nets and params make equal bytes.
+
+    Raises ValueError or TypeError, which name the field, for a value that cannot be written: a function that is in no
+    table of jlstm's, another dtype, a tracer.
 
     >>> import jax, jlstm, tempfile
     >>> cell = jlstm.LSTM(5)
@@ -63,9 +66,11 @@ def save(path: str | os.PathLike[str], net: Any, params: Params) -> None:
 
 
 def load(path: str | os.PathLike[str], *, types: Sequence[type] = ()) -> tuple[Any, Params]:
-    """`(net, params)` as `save` wrote them: an equal net, and bitwise equal parameters as jax arrays.
+    """Read `(net, params)` as `save` wrote them: an equal net, and bitwise equal parameters as jax arrays.
 
-    types: the classes of your own (cells, layers, initialisers, NamedTuples of parameters) that the file may name.
+    - `path`: the file.
+    - `types`: the classes of your own (cells, layers, initialisers, NamedTuples of parameters) that the file may name.
+
     Nothing in the file is executed: only these classes and jlstm's are made, from plain values.
 
     Raises FileNotFoundError, or ValueError in one line with the path, for a file that is cut short, damaged, not from

@@ -14,17 +14,20 @@ from jlstm.types import Array, ArrayLike, Cell, Layer, Params, Shape, State
 
 
 class RNN(nnx.Module):
-    """Any cell or layer as an `nnx.Module`; stands where `nnx.RNN(nnx.OptimizedLSTMCell(D, H, rngs=rngs))` stood.
+    """Any cell or layer as an `nnx.Module`.
 
-    RNN(jlstm.LSTM(H), D, rngs=rngs); `input_size` is None for a net that begins with `Embed`.
+    `RNN(jlstm.LSTM(H), D, rngs=rngs)` replaces `nnx.RNN(nnx.OptimizedLSTMCell(D, H, rngs=rngs))`.
 
-    The arguments of construction and call are `nnx.RNN`'s. What differs:
-        The carry is the net's state: `LSTMState(h, c)`, where flax has `(c, h)`; `convert.state_from_flax` turns it.
-        At steps beyond `seq_lengths` the output is 0, and a row of length 0 keeps its carry.
-        `rngs` of a call are for noise (dropout), which exists only where they are given; the initial carry needs none.
-        The module holds no generator, so it goes through jit, grad and vmap, flax's and jax's own after a split.
+    - `net`: a `jlstm.Cell` or a `jlstm.Layer`.
+    - `input_size`: D; None for a net that begins with `Embed`.
+    - The other arguments are those of `nnx.RNN`.
 
-    params: the net's, every array in an `nnx.Param`.
+    The module's `params` are the net's, every array in an `nnx.Param`. It differs from `nnx.RNN`:
+
+    - The carry is the net's state: `LSTMState(h, c)`, where flax has `(c, h)`. `convert.state_from_flax` converts it.
+    - At steps beyond `seq_lengths` the output is 0, and a row of length 0 keeps its carry.
+    - `rngs` of a call are for noise (dropout), which exists only where they are given. The initial carry needs none.
+    - The module holds no generator, so it goes through jit, grad and vmap, flax's and jax's own after a split.
 
     >>> import jlstm
     >>> rnn = RNN(jlstm.LSTM(5), 3, rngs=nnx.Rngs(0))
@@ -51,11 +54,11 @@ class RNN(nnx.Module):
         self.reverse, self.keep_order, self.unroll = reverse, keep_order, unroll
 
     def arrays(self) -> Params:
-        """The parameters as `net.init` gives them: what `jlstm.unroll`, `jlstm.step` and `jlstm.save` take."""
+        """Return the parameters as `net.init` does, for `jlstm.unroll`, `jlstm.step` and `jlstm.save`."""
         return jax.tree.map(lambda p: p[...], self.params, is_leaf=lambda p: isinstance(p, nnx.Variable))
 
     def initial_state(self, batch_shape: Shape = ()) -> State:
-        """The carry that a sequence begins with where none is given, `[*B, H]` a leaf."""
+        """Return the carry that a sequence begins with where none is given, `[*B, H]` a leaf."""
         return self.net.initial_state(self.arrays(), batch_shape)
 
     def __call__(
@@ -70,11 +73,14 @@ class RNN(nnx.Module):
         keep_order: bool | None = None,
         rngs: nnx.Rngs | nnx.RngStream | None = None,
     ) -> Any:
-        """outputs `[*B, T, H]`, or `(carry, outputs)` with `return_carry`.
+        """Return the outputs `[*B, T, H]`, or `(carry, outputs)` with `return_carry`.
 
-        inputs: `[*B, T, D]`, or `[T, *B, D]` with `time_major`.   seq_lengths: integers `[*B]`.
-        reverse: from the last valid step to the first; outputs come in this order, with `keep_order` in the inputs'.
-        rngs: noise takes its key from the stream `dropout`.
+        - `inputs`: `[*B, T, D]`, or `[T, *B, D]` with `time_major`.
+        - `initial_carry`: the state to begin with; None is `initial_state`.
+        - `seq_lengths`: integers `[*B]`.
+        - `reverse`: take the last valid step first. Outputs come in this order; with `keep_order` in the inputs'.
+        - `rngs`: noise takes its key from the stream `dropout`.
+        - The other arguments replace those of the construction.
 
         Raises ValueError or TypeError, as `jlstm.unroll`.
         """

@@ -18,6 +18,7 @@ from jlstm.records import Check, Number, record
 from jlstm.types import GATES, Array, Key, Shape
 
 NonNegative = Annotated[float, Check(functools.partial(checks.number, at_least=0.0))]
+"""A finite number of at least 0."""
 
 
 @record
@@ -125,7 +126,9 @@ class ForgetBias:
 class Chrono:
     """Draw a bias `[4, H]` for memories of up to `max_time` steps (Tallec & Ollivier 2018, eq. 16).
 
-    b_f ~ log(U[1, max_time - 1]),  b_i = -b_f,  0 elsewhere
+        b_f ~ log(U[1, max_time - 1]),  b_i = -b_f,  0 elsewhere
+
+    - `max_time`: a number of at least 2.
     """
 
     max_time: Annotated[float, Check(functools.partial(checks.number, at_least=2.0))]

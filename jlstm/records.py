@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """The check of a field's type, `Annotated[int, Check(f)]`: f(where, name, value) returns the value to keep."""
+    """The check of a field's type, `Annotated[int, Check(f)]`: `f(where, name, value)` returns the value to keep."""
 
     function: checks.Check
 
@@ -116,7 +116,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu": jax.nn.gelu,
     "silu": jax.nn.silu,
 }
-"""The activations that have a name; all are elementwise."""
+"""The functions of the activations that have a name; all are elementwise."""
 
 # Functions that users hand in for a name of the table, beside the table's own.
 _NAMES = {jax.lax.tanh: "tanh", jax.lax.logistic: "sigmoid", jax.nn.tanh: "tanh", jax.nn.swish: "silu"}
@@ -124,7 +124,7 @@ _NAMES |= {function: name for name, function in ACTIVATIONS.items()}
 
 
 def activation_function(activation: Activation) -> Callable[[Array], Array]:
-    """The function behind a name in `ACTIVATIONS`; a function comes back as it is."""
+    """Return the function behind a name in `ACTIVATIONS`; return a function as it is."""
     return activation if callable(activation) else ACTIVATIONS[activation]
 
 
@@ -142,7 +142,7 @@ def _dtype(where: str, name: str, value: Any) -> str:
 
 
 def number_or(of_number: Callable[[float], Initializer]) -> Check:
-    """The check of an initialiser's field, where a number stands for `of_number(number)`."""
+    """Make the check of an initialiser's field, where a number stands for `of_number(number)`."""
 
     def check(where: str, name: str, value: Any) -> Any:
         return checks.function(where, name, value) if callable(value) else of_number(checks.number(where, name, value))
@@ -150,12 +150,21 @@ def number_or(of_number: Callable[[float], Initializer]) -> Check:
     return Check(check)
 
 
-Size = Annotated[int, Check(checks.size)]  # a positive int
-Flag = Annotated[bool, Check(checks.boolean)]  # True or False
-Number = Annotated[float, Check(checks.number)]  # a finite number
-Positive = Annotated[float, Check(checks.positive)]  # a finite number above 0
-Rate = Annotated[float, Check(checks.rate)]  # a probability below 1
-Init = Annotated[Initializer, Check(checks.function)]  # a function (key, shape, dtype) -> array
-Activation = Annotated[str | Callable[[Array], Array], Check(_activation)]  # a name in ACTIVATIONS, or a function
-DType = Annotated[str, Check(_dtype)]  # the name of a floating dtype; np.dtype and jnp.float32 become names
-Net = Annotated[Cell | Layer, Check(checks.net)]  # a cell or a layer
+Size = Annotated[int, Check(checks.size)]
+"""A positive int."""
+Flag = Annotated[bool, Check(checks.boolean)]
+"""True or False."""
+Number = Annotated[float, Check(checks.number)]
+"""A finite number."""
+Positive = Annotated[float, Check(checks.positive)]
+"""A finite number above 0."""
+Rate = Annotated[float, Check(checks.rate)]
+"""A probability, in [0, 1)."""
+Init = Annotated[Initializer, Check(checks.function)]
+"""A function `(key, shape, dtype) -> array`; the library's own are the records in `jlstm.initializers`."""
+Activation = Annotated[str | Callable[[Array], Array], Check(_activation)]
+"""A name in `ACTIVATIONS`, or a function `array -> array`."""
+DType = Annotated[str, Check(_dtype)]
+"""The name of a floating dtype; `np.dtype("float32")` and `jnp.float32` become names."""
+Net = Annotated[Cell | Layer, Check(checks.net)]
+"""A cell or a layer."""

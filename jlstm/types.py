@@ -1,13 +1,4 @@
-"""The letters, the protocols and the literals that the whole library is written in.
-
-Shapes use these letters everywhere:
-
-    *B  batch axes: none, one or many      T  time           D  input features
-    H   hidden size                        G  gates          K  output features
-    P   projected size                     N  heads
-
-Gates stand in the order of `GATES` everywhere, and are addressed by name (`GATES.index("f")`).
-"""
+"""The protocols, the names of types and the literals of the whole library; `jlstm` explains the letters of shapes."""
 
 from __future__ import annotations
 
@@ -33,7 +24,7 @@ Backend = Literal["scan", "hoisted", "associative"]
 Merge = Literal["concat", "sum", "mul", "mean", "none"]
 
 GATES = ("i", "f", "g", "o")
-"""The LSTM's gates in the order of every weight's gate axis: input, forget, candidate, output."""
+"""The LSTM's gates (input, forget, candidate, output) in the order of every gate axis; `GATES.index("f")` finds one."""
 
 Initializer: TypeAlias = Callable[[Key, Shape, Any], Array]
 """`(key, shape, dtype) -> array`; the library's own are the records in `jlstm.initializers`."""
@@ -42,8 +33,8 @@ Initializer: TypeAlias = Callable[[Key, Shape, Any], Array]
 class Noise(NamedTuple):
     """The random part of a cell's step.
 
-    sequence: pytree, drawn once a sequence from `key` alone: a mask on the weights, on x, on h.
-    step: pytree, drawn anew at every step from `fold_in(key, t)`.
+    - `sequence`: a pytree, drawn once a sequence from `key` alone: a mask on the weights, on x, on h.
+    - `step`: a pytree, drawn anew at every step from `fold_in(key, t)`.
     """
 
     sequence: Any = None
@@ -62,9 +53,11 @@ class Cell(ABC):
 
     All methods take any number of leading batch axes `*B`. Every leaf of the state leads with `*B`.
 
-    feature_axes: the axes of x behind batch and time: 1 for a vector.
-    recurrent_params: the recurrent weights, by the names of their fields in the params. `DropConnect` needs it.
-    state_groups: the fields of the state; fields that only make sense together stand in one group. `Zoneout` needs it.
+    Class attributes:
+
+    - `feature_axes`: the number of axes of x behind batch and time: 1 for a vector.
+    - `recurrent_params`: the recurrent weights, by the names of their fields in the params. `DropConnect` needs it.
+    - `state_groups`: the fields of the state; fields that only make sense together are one group. `Zoneout` needs it.
     """
 
     feature_axes: int = 1
@@ -74,7 +67,7 @@ class Cell(ABC):
 
     @abstractmethod
     def init(self, key: Key, input_size: int) -> Params:
-        """Draw parameters for inputs `[*B, D]`, D = `input_size`."""
+        """Draw the parameters for inputs `[*B, D]`, D = `input_size`."""
 
     @abstractmethod
     def output_size(self, input_size: int) -> int:
@@ -82,7 +75,7 @@ class Cell(ABC):
 
     @abstractmethod
     def initial_state(self, params: Params, batch_shape: Shape = ()) -> State:
-        """Return the state that an episode begins from. `batch_shape` is `*B`, all axes before H."""
+        """Return the state that an episode begins from. `batch_shape` is `*B`: all axes before H."""
 
     def noise(self, key: Key, params: Params, batch_shape: Shape, t: Array) -> Noise | None:
         """Draw the noise of step `t`, a pure function of `(key, t)`.
@@ -107,15 +100,17 @@ class Cell(ABC):
 
 
 def noise_of(cell: Cell, noise: Noise) -> tuple[Noise, ...]:
-    """The last argument of `project`, `recur` and `update`: none for a cell that defines no `noise`."""
+    """Return the last argument of `project`, `recur` and `update`: none for a cell that defines no `noise`."""
     return () if type(cell).noise is Cell.noise else (noise,)
 
 
 class Layer(ABC):
-    """A part of a net beside cells: it maps a sequence to a sequence.
+    """A part of a net that is no cell: it maps a sequence to a sequence.
 
-    feature_axes: the axes of an input behind batch and time: 1 for a vector, 0 for ids.
-    recurrent: whether the last step's output needs the steps before it.
+    Class attributes:
+
+    - `feature_axes`: the number of axes of an input behind batch and time: 1 for a vector, 0 for ids.
+    - `recurrent`: whether the last step's output needs the steps before it.
     """
 
     feature_axes: int = 1
@@ -123,7 +118,7 @@ class Layer(ABC):
 
     @abstractmethod
     def init(self, key: Key, input_size: int | None = None) -> Params:
-        """Draw parameters for inputs `[*B, T, D]`, D = `input_size`; None for ids `[*B, T]`."""
+        """Draw the parameters for inputs `[*B, T, D]`, D = `input_size`; None for ids `[*B, T]`."""
 
     @abstractmethod
     def output_size(self, input_size: int | None) -> int:
@@ -135,8 +130,8 @@ class Layer(ABC):
 
     @abstractmethod
     def unroll(self, params: Params, inputs: Array, state: State, run: Any) -> tuple[State, Any, Any]:
-        """Return `(final_state, outputs, traces)` for inputs `[T, *B, D]`; run is a `jlstm.Run`.
+        """Return `(final_state, outputs, traces)` for inputs `[T, *B, D]`; `run` is a `jlstm.Run`.
 
-        outputs: `[T, *B, K]`, or `[*B, K]`, the last valid step's, where `run.return_sequences` is False.
-        traces: None, but under `jlstm.trace`.
+        - `outputs`: `[T, *B, K]`, or `[*B, K]`, the last valid step's, where `run.return_sequences` is False.
+        - `traces`: None, except under `jlstm.trace`.
         """

@@ -1,4 +1,11 @@
-"""The cells, one file each, and the pieces that a cell of your own is made of."""
+"""The cells and the wrappers of cells, one file each, and the parts that a cell of your own is made of.
+
+- For the fields of its record: `Size`, `Flag`, `Number`, `Positive`, `Rate`, `Init`, `Activation`, `DType` and
+  `ForgetBias` are types that carry a check. `Check` and `number_or` make others.
+- For `init`: `split`, `draw` and `learned`. For `initial_state`: `start`.
+- For `project` and `recur`: functions of the same names, and `product`, `ungate` and `spread`.
+- For `update`: `functions` and `elementwise`.
+"""
 
 # isort: off
 from jlstm.cells import lstm as lstm
@@ -27,13 +34,14 @@ from jlstm.records import ACTIVATIONS, activation_function
 from jlstm.cells.gates import product, project, recur, spread, ungate
 # isort: on
 
-__all__ = [
-    "ACTIVATIONS", "GRU", "LSTM", "SLSTM", "Activation", "Check", "ClipGates", "CoupledLSTM", "CoupledLSTMGates",
-    "CoupledLSTMParams", "DType", "DropConnect", "Flag", "ForgetBias", "GRUGates", "GRUParams", "GRUState", "Init",
-    "LSTMGates", "LSTMParams", "LSTMState", "LayerNormLSTM", "LayerNormLSTMParams", "MinLSTM", "MinLSTMGates",
-    "MinLSTMParams", "Noise", "Number", "OriginalLSTM", "OriginalLSTMGates", "OriginalLSTMParams", "PeepholeLSTM",
-    "PeepholeLSTMParams", "Positive", "ProjectedLSTM", "ProjectedLSTMParams", "Rate", "SLSTMParams", "SLSTMState",
-    "Size", "UpdateBias", "VariationalDropout", "Zoneout", "activation_function", "compute_dtypes", "draw",
-    "elementwise", "functions", "learned", "lstm", "number_or", "product", "project", "recur", "split", "spread",
-    "start", "ungate",
+__all__ = [  # noqa: RUF022, the order of the API reference
+    "LSTM", "LSTMParams", "LSTMState", "LSTMGates", "GRU", "GRUParams", "GRUState", "GRUGates", "UpdateBias",
+    "SLSTM", "SLSTMParams", "SLSTMState", "MinLSTM", "MinLSTMParams", "MinLSTMGates",
+    "PeepholeLSTM", "PeepholeLSTMParams", "CoupledLSTM", "CoupledLSTMParams", "CoupledLSTMGates",
+    "ProjectedLSTM", "ProjectedLSTMParams", "LayerNormLSTM", "LayerNormLSTMParams",
+    "OriginalLSTM", "OriginalLSTMParams", "OriginalLSTMGates",
+    "Zoneout", "VariationalDropout", "DropConnect", "ClipGates",
+    "Size", "Flag", "Number", "Positive", "Rate", "Init", "Activation", "DType", "ForgetBias", "Check", "number_or",
+    "ACTIVATIONS", "activation_function", "Noise", "split", "draw", "learned", "start", "compute_dtypes",
+    "functions", "elementwise", "project", "recur", "product", "ungate", "spread", "lstm",
 ]  # fmt: skip

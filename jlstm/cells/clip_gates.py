@@ -1,7 +1,4 @@
-"""Clipped gates: ONNX's `clip`.
-
-i = σ(clip(z_i, -limit, limit)), and f, g, o likewise
-"""
+"""Clipped gates: ONNX's `clip`."""
 
 from __future__ import annotations
 
@@ -17,11 +14,16 @@ from jlstm.types import Cell, Noise, Params, State, Y, Z
 
 @record
 class ClipGates(Wrapper):
-    """Clip to ±`limit` all that enters the gates of any cell. Parameters and state are the cell's.
+    """Clip all that enters the gates of any cell, as ONNX's `clip` does. Parameters and state are the cell's.
 
-    It clips z, the argument of `update`, so every gate and the candidate before their activations; a peephole, which
-    `update` itself adds to z, is not clipped. c is free to grow; so it is in onnxruntime, while ONNX's text also clips
-    c' in h' = o φ(c'). The gradient is 0 where something is clipped.
+        i = σ(clip(z_i, -limit, limit)), and f, g, o likewise
+
+    - `cell`: the cell that it wraps.
+    - `limit`: a number above 0.
+
+    It clips z, the argument of `update`, so every gate and the candidate before their activations. A peephole, which
+    `update` itself adds to z, is not clipped. c is free to grow, as in onnxruntime; ONNX's text also clips c' in
+    h' = o φ(c'). The gradient is 0 where something is clipped.
 
     To clip c, as cuDNN and TensorFlow do, give the cell a `cell_clip`.
 

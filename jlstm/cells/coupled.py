@@ -1,11 +1,4 @@
-"""The LSTM with coupled input and forget gates, CIFG: Greff et al. 2017, "LSTM: A Search Space Odyssey".
-
-i = σ(W_i x + U_i h + b_i)        input gate
-g = φ(W_g x + U_g h + b_g)        candidate
-o = σ(W_o x + U_o h + b_o)        output gate
-c' = (1 - i) c + i g              f = 1 - i: the new content replaces as much of the old
-h' = o φ(c')
-"""
+"""The LSTM with coupled input and forget gates, CIFG."""
 
 from __future__ import annotations
 
@@ -41,13 +34,19 @@ class CoupledLSTMGates(NamedTuple):
 
 @record
 class CoupledLSTM(Cell):
-    """An LSTM of H = `hidden_size` units whose forget gate is 1 - i: it has three quarters of the parameters.
+    """The LSTM with coupled input and forget gates, CIFG (Greff et al. 2017, "LSTM: A Search Space Odyssey").
 
-    forget_bias: the forget gate's initial bias, or an initialiser of an `LSTM`'s whole bias `[4, H]`. The bias of i is
-        minus that of f, since f = 1 - σ(z_i) = σ(-z_i).
-    The other fields are those of `LSTM`.
+        i = σ(W_i x + U_i h + b_i)        input gate
+        g = φ(W_g x + U_g h + b_g)        candidate
+        o = σ(W_o x + U_o h + b_o)        output gate
+        c' = (1 - i) c + i g              f = 1 - i: the new content replaces as much of the old
+        h' = o φ(c')
 
-    It is ONNX's `LSTM` with `input_forget=1`. The paper's cell also has peepholes.
+    - `forget_bias`: the forget gate's initial bias, or an initialiser of an `LSTM`'s whole bias `[4, H]`. The bias of i
+      is minus that of f, since f = 1 - σ(z_i) = σ(-z_i).
+    - The other fields are those of `LSTM`.
+
+    It has 3/4 of an LSTM's parameters. It is ONNX's LSTM with `input_forget=1`. The paper's cell also has peepholes.
 
     >>> import jax
     >>> cell = CoupledLSTM(5)

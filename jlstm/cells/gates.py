@@ -20,6 +20,7 @@ from jlstm.records import activation_function, number_or
 from jlstm.types import Array, Cell, Initializer, Key, Shape
 
 ForgetBias = Annotated[float | Initializer, number_or(initializers.ForgetBias)]
+"""The forget gate's initial bias, or an initialiser of the whole bias `[4, H]`."""
 
 
 class LSTMState(NamedTuple):
@@ -42,7 +43,7 @@ class LSTMGates(NamedTuple):
 
 
 def split(cell: Any, key: Key, input_size: int, parts: int) -> tuple[Any, ...]:
-    """Check the arguments of `init`, and split its key: `(k_1, .., k_parts, D)`."""
+    """Check the arguments of `init`, and split its key: `(k_1, .., k_parts, D)`. `cell` is the cell that calls."""
     D = checks.size(f"{type(cell).__name__}.init", "input_size", input_size)
     return (*jax.random.split(checked(cell, key), parts), D)
 
@@ -61,13 +62,13 @@ def draw(cell: Any, name: str, key: Key, shape: Shape) -> Array:
 
 
 def learned(cell: Any, **sizes: int) -> dict[str, Array | None]:
-    """The learned initial state, which starts at 0; None for each where the cell does not learn it."""
+    """Return the learned initial state by field, which starts at 0; None for each if the cell does not learn it."""
     zeros = {name: jnp.zeros(size, cell.param_dtype) for name, size in sizes.items()}
     return zeros if cell.learn_initial_state else dict.fromkeys(sizes)
 
 
 def start(cell: Cell, params: Any, batch_shape: Shape, **sizes: int) -> list[Array]:
-    """The initial state: `[*B, size]` for each field, learned (`h0` for h) or zeros; params and shape are checked.
+    """Return the initial state: `[*B, size]` for each field, learned (`h0` for h) or zeros. Check params and shape.
 
     h has the compute dtype; the other fields are at least float32.
     """
@@ -89,7 +90,7 @@ def start(cell: Cell, params: Any, batch_shape: Shape, **sizes: int) -> list[Arr
 
 
 def compute_dtypes(cell: Any, *arrays: Array | None) -> tuple[np.dtype, np.dtype]:
-    """(compute, wide): matmul operands, h and outputs have the first; z, c and accumulation have the second."""
+    """Return `(compute, wide)`: the dtype of matmul operands, h and outputs, and that of z, c and accumulation."""
     compute = cell.compute_dtype or jnp.result_type(*[a for a in arrays if a is not None])
     return jnp.dtype(compute), jnp.promote_types(compute, jnp.float32)
 
@@ -98,7 +99,7 @@ def compute_dtypes(cell: Any, *arrays: Array | None) -> tuple[np.dtype, np.dtype
 
 
 def functions(cell: Any) -> tuple[Callable[[Array], Array], Callable[[Array], Array], Callable[..., Array]]:
-    """φ, σ, and the `elementwise` that is right for them.
+    """Return φ, σ, and the `elementwise` that is right for them.
 
     A custom activation may not be elementwise (a softmax over H mixes units). One slope an argument would then be a
     wrong gradient, so the equations keep JAX's ordinary derivative.
@@ -111,7 +112,7 @@ def functions(cell: Any) -> tuple[Callable[[Array], Array], Callable[[Array], Ar
 def elementwise(f: Callable[..., Array], *args: Array) -> Array:
     """Compute `f(*args)` for an elementwise f. Reverse mode keeps one slope an argument, not f's intermediates.
 
-    f gets arrays as arguments only, never by closing over them.
+    Pass all arrays to f as arguments: f must not close over any.
 
     >>> x = jnp.array([0.5, 2.0])
     >>> jax.grad(lambda x: elementwise(lambda a, b: a * b, x, x + 1.0).sum())(x).tolist()
@@ -134,12 +135,12 @@ def elementwise(f: Callable[..., Array], *args: Array) -> Array:
 
 
 def clip(cell: Any, c: Array) -> Array:
-    """c within ±`cell_clip`; None clips nothing."""
+    """Clip c to ±`cell_clip`; None clips nothing."""
     return c if cell.cell_clip is None else jnp.clip(c, -cell.cell_clip, cell.cell_clip)
 
 
 def spread(v: Array, like: Array) -> Array:
-    """v, `[H]` or `[G, H]`, in the dtype and with the number of axes of `like`, `[*B, H]` or `[*B, G, H]`."""
+    """Give v, `[H]` or `[G, H]`, the dtype and the number of axes of `like`, `[*B, H]` or `[*B, G, H]`."""
     return jnp.expand_dims(v.astype(like.dtype), range(like.ndim - v.ndim))
 
 
@@ -147,16 +148,19 @@ def spread(v: Array, like: Array) -> Array:
 
 
 def ungate(w: Array, axis: int) -> list[Array]:
-    """The G arrays along the gate axis. A split, not slices: its transpose is one concatenate, not G padded adds."""
+    """Split w into the G arrays of its gate axis, `axis`. Slices would have G padded adds as their transpose."""
     parts = jax.lax.split(w, (1,) * w.shape[axis], axis % w.ndim)
     return [jax.lax.squeeze(part, (axis,)) for part in parts]
 
 
 def project(cell: Any, params: Any, x: Array, w: Array | None = None, absent: int | None = None) -> list[Array]:
-    """W x by gate: G arrays `[*B, H]` of at least float32; x `[*B, D]`, w `[D, G, H]`, `params.w_ih` where None.
+    """Compute W x by gate: G arrays `[*B, H]` of at least float32.
+
+    - `x`: `[*B, D]`.
+    - `w`: `[D, G, H]`; None is `params.w_ih`.
+    - `absent`: the place of one more gate, for which w has no weight; it is 0.
 
     One dot a gate: a loop reads them next, and one gate of a common array would cost it strided reads.
-    absent: the place of one more gate, for which w has no weight; it is 0.
     """
     compute, _ = compute_dtypes(cell, x, *params)
     x, w = x.astype(compute), (params.w_ih if w is None else w).astype(compute)
@@ -164,10 +168,15 @@ def project(cell: Any, params: Any, x: Array, w: Array | None = None, absent: in
 
 
 def recur(h: Array, w: Array, b: Array | None, absent: int | None = None) -> list[Array]:
-    """U h + b by gate: G arrays `[*B, H]`; h `[*B, H]` in the compute dtype, w `[H, G, H]`, b `[G, H]`.
+    """Compute U h + b by gate: G arrays `[*B, H]`.
+
+    - `h`: `[*B, H]` in the compute dtype.
+    - `w`: `[H, G, H]`.
+    - `b`: `[G, H]`; None for no bias.
+    - `absent`: as for `project`; b has a row for this gate too.
 
     One dot. The bias is added here, inside the loop, as a part of the elementwise work; added to W x it would cost a
-    read and a write of `[T, *B, G, H]`. absent: as for `project`; b has a row for this gate too.
+    read and a write of `[T, *B, G, H]`.
     """
     if absent is not None:
         wide = jnp.promote_types(h.dtype, jnp.float32)
@@ -178,7 +187,7 @@ def recur(h: Array, w: Array, b: Array | None, absent: int | None = None) -> lis
 
 @jax.custom_jvp
 def product(x: Array, w: Array) -> Array:
-    """x w `[*B, G, H]`, at least float32; x `[*B, D]`, w `[D, G, H]`; or `[*B, P]` where w is `[D, P]`."""
+    """Compute x w, `[*B, G, H]` for x `[*B, D]` and w `[D, G, H]`, `[*B, P]` for w `[D, P]`; at least float32."""
     return _dot(x, w, axis=0)
 
 

@@ -1,11 +1,4 @@
-"""The gated recurrent unit: Cho et al. 2014, "Learning Phrase Representations using RNN Encoder-Decoder".
-
-r = σ(W_r x + U_r h + b_r)                  reset gate, eq. 5
-z = σ(W_z x + U_z h + b_z)                  update gate, eq. 6
-n = φ(W_n x + b_n + r (U_n h + d_n))        candidate, `reset_after`
-n = φ(W_n x + b_n + U_n (r h))              candidate, eq. 8: without `reset_after`
-h' = (1 - z) n + z h                        eq. 7
-"""
+"""The gated recurrent unit."""
 
 from __future__ import annotations
 
@@ -61,11 +54,17 @@ class UpdateBias:
 
 @record
 class GRU(Cell):
-    """A GRU of H = `hidden_size` units.
+    """The gated recurrent unit (Cho et al. 2014, "Learning Phrase Representations using RNN Encoder-Decoder").
 
-    reset_after: the reset gate scales U_n h + d_n, as in torch and by default in Keras; otherwise h, as in the paper.
-    update_bias: the update gate's initial bias (above 0 it starts by keeping h), or an initialiser of the whole bias.
-    The other fields are those of `LSTM`.
+        r = σ(W_r x + U_r h + b_r)                  reset gate, eq. 5
+        z = σ(W_z x + U_z h + b_z)                  update gate, eq. 6
+        n = φ(W_n x + b_n + r (U_n h + d_n))        candidate, with reset_after
+        n = φ(W_n x + b_n + U_n (r h))              candidate, without reset_after: eq. 8
+        h' = (1 - z) n + z h                        eq. 7
+
+    - `reset_after`: scale U_n h + d_n by the reset gate, as torch does and Keras by default; otherwise h, as the paper.
+    - `update_bias`: the update gate's initial bias (above 0 it starts by keeping h), or an initialiser of the whole b.
+    - The other fields are those of `LSTM`.
 
     A GRU's only memory is h. In 16 bits, small changes over many steps are rounded away.
     Differs from torch (two biases a gate; those of r and z add) and from Keras (gate order z, r, h).

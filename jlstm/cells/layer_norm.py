@@ -1,13 +1,4 @@
-"""The LSTM with layer normalisation: Ba, Kiros & Hinton 2016, supplementary material.
-
-    z = N(W x; α_x, β_x) + N(U h; α_h, β_h) + b
-    c' = σ(z_f) c + σ(z_i) φ(z_g)
-    h' = σ(z_o) φ(N(c'; α_c, β_c))
-
-    N(a; α, β) = α (a - mean a) / √(variance a + ε) + β
-
-The mean and variance of W x and of U h are those of all 4H numbers of one product, not of each gate.
-"""
+"""The LSTM with layer normalisation."""
 
 from __future__ import annotations
 
@@ -64,13 +55,19 @@ def normalize(a: Sequence[Array], gain: Array, bias: Array, epsilon: float) -> l
 
 @record
 class LayerNormLSTM(Cell):
-    """An LSTM of H = `hidden_size` units that normalises W x, U h and c'.
+    """The LSTM that normalises W x, U h and c' (Ba, Kiros & Hinton 2016, supplementary material).
 
-    epsilon: ε, added to the variance; the paper's equations have none.
-    use_bias: whether there is a b; the norms keep their biases.
-    The other fields are those of `LSTM`. `cell_clip` clips c', which the state holds, before the norm.
+        z = N(W x; α_x, β_x) + N(U h; α_h, β_h) + b
+        c' = σ(z_f) c + σ(z_i) φ(z_g)
+        h' = σ(z_o) φ(N(c'; α_c, β_c))
+        N(a; α, β) = α (a - mean a) / √(variance a + ε) + β
 
-    Other implementations normalise each gate by itself; here all four gates share one mean and one variance.
+    - `epsilon`: ε, added to the variance. The paper's equations have none.
+    - `use_bias`: whether the cell has the bias b. The norms keep their biases.
+    - The other fields are those of `LSTM`. `cell_clip` clips c', which the state holds, before the norm.
+
+    All 4H numbers of W x share one mean and one variance, and so do those of U h. Other implementations normalise each
+    gate by itself.
 
     >>> cell = LayerNormLSTM(5)
     >>> cell.init(jax.random.key(0), 3).gain_ih.shape

@@ -1,12 +1,4 @@
-"""The LSTM: Hochreiter & Schmidhuber 1997, with the forget gate of Gers, Schmidhuber & Cummins 2000.
-
-i = σ(W_i x + U_i h + b_i)        input gate
-f = σ(W_f x + U_f h + b_f)        forget gate
-g = φ(W_g x + U_g h + b_g)        candidate
-o = σ(W_o x + U_o h + b_o)        output gate
-c' = f c + i g
-h' = o φ(c')
-"""
+"""The LSTM: the cell, and its step as a plain function."""
 
 from __future__ import annotations
 
@@ -52,19 +44,27 @@ def step(params: LSTMParams, state: LSTMState, x: Array) -> tuple[LSTMState, Arr
 
 @record
 class LSTM(Cell):
-    """An LSTM of H = `hidden_size` units.
+    """The LSTM with a forget gate (Hochreiter & Schmidhuber 1997; Gers, Schmidhuber & Cummins 2000).
 
-    forget_bias: the forget gate's initial bias, or an initialiser of the whole bias `[4, H]`, such as
-        `initializers.Chrono(T)` for memories of T steps.
-    use_bias: whether there is a b.
-    activation, gate_activation: φ and σ: a name in `cells.ACTIVATIONS`, or a function.
-    w_ih_init, w_hh_init: `(key, shape, dtype) -> array`; each gate is drawn as a matrix of its own.
-    learn_initial_state: train h0 and c0, which start at 0.
-    cell_clip: clip c' to ±cell_clip, as cuDNN and TensorFlow do; h' is made of the clipped c'. None: no clipping.
-    param_dtype: the dtype of the parameters that `init` draws.
-    compute_dtype: the dtype of matmul operands, h and outputs; None is `result_type(x, params)`. z, c and all
-        accumulation have at least float32. Name it where x is wider than the parameters and `step` runs in your own
-        scan: `initial_state` cannot see x.
+        i = σ(W_i x + U_i h + b_i)        input gate
+        f = σ(W_f x + U_f h + b_f)        forget gate
+        g = φ(W_g x + U_g h + b_g)        candidate
+        o = σ(W_o x + U_o h + b_o)        output gate
+        c' = f c + i g
+        h' = o φ(c')
+
+    - `hidden_size`: H, the number of units.
+    - `forget_bias`: the forget gate's initial bias, or an initialiser of the whole bias `[4, H]`, such as
+      `initializers.Chrono(T)` for memories of T steps.
+    - `use_bias`: whether the cell has the biases b.
+    - `activation`, `gate_activation`: φ and σ, each a name in `cells.ACTIVATIONS` or a function.
+    - `w_ih_init`, `w_hh_init`: `(key, shape, dtype) -> array`. Each gate is drawn as a matrix of its own.
+    - `learn_initial_state`: train h0 and c0, which start at 0.
+    - `cell_clip`: clip c' to ±cell_clip before h' is computed from it, as cuDNN and TensorFlow do. None: no clipping.
+    - `param_dtype`: the dtype of the parameters that `init` draws.
+    - `compute_dtype`: the dtype of matmul operands, h and outputs. None is `result_type(x, params)`. z, c and all
+      accumulation have at least float32. Set it where x is wider than the parameters and `step` runs in your own
+      scan, since `initial_state` cannot see x.
 
     Raises TypeError or ValueError, which name the field.
 

@@ -1,16 +1,4 @@
-"""The minLSTM: Feng et al. 2024, "Were RNNs All We Needed?", section 3.2.
-
-    i = σ(W_i x + b_i)                input gate
-    f = σ(W_f x + b_f)                forget gate
-    g = φ(W_g x + b_g)                candidate, φ(x) = x
-    f', i' = f/(f+i), i/(f+i)         normalised gates
-    c' = f' c + i' g
-    h' = c'
-
-No gate sees the state. So the gates are computed for all steps at once, and the last two lines are a linear
-recurrence, which the backend "associative" solves in O(log T) rounds. The paper calls c h; here h is c in the compute
-dtype, as everywhere.
-"""
+"""The minLSTM."""
 
 from __future__ import annotations
 
@@ -43,15 +31,26 @@ class MinLSTMGates(NamedTuple):
 
 @record
 class MinLSTM(Cell):
-    """A minLSTM of H = `hidden_size` units.
+    """The minLSTM (Feng et al. 2024, "Were RNNs All We Needed?", section 3.2).
 
-    activation: φ, of the candidate. The gates are sigmoids, for the closed form of f/(f+i).
-    forget_bias: the forget gate's initial bias, or an initialiser of a bias `[4, H]`, whose last gate is left out.
-    learn_initial_state: train c0, which starts at 0.
-    The other fields are those of `LSTM`.
+        i = σ(W_i x + b_i)                input gate
+        f = σ(W_f x + b_f)                forget gate
+        g = φ(W_g x + b_g)                candidate, φ(x) = x
+        f', i' = f/(f+i), i/(f+i)         normalised gates
+        c' = f' c + i' g
+        h' = c'
+
+    No gate sees the state. So the gates are computed for all steps at once, and the last two lines are a linear
+    recurrence, which the backend "associative" solves in O(log T) rounds. The paper calls c h; here h is c in the
+    compute dtype, as in every cell.
+
+    - `activation`: φ, of the candidate. The gates are sigmoids, for the closed form of f/(f+i).
+    - `forget_bias`: the forget gate's initial bias, or an initialiser of a bias `[4, H]`, whose last gate is left out.
+    - `learn_initial_state`: train c0, which starts at 0.
+    - The other fields are those of `LSTM`.
 
     The paper's log-space code has another candidate: x + 0.5 for positive x, σ(x) for others. Give it as `activation`.
-    Numbers of any sign are fine here.
+    Here the candidate may have any sign.
 
     >>> cell = MinLSTM(5)
     >>> cell.init(jax.random.key(0), 3).w_ih.shape

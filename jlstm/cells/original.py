@@ -1,14 +1,4 @@
-"""The LSTM as it was: Hochreiter & Schmidhuber 1997, Neural Computation 9(8), section 4. It has no forget gate.
-
-    i = σ(W_i x + U_i h + b_i)        input gate, one a block of S units
-    g = W_g x + U_g h + b_g           the units' input
-    o = σ(W_o x + U_o h + b_o)        output gate, one a block
-    c' = c + i (4 σ(g) - 2)           g is squashed to [-2, 2]; the paper's s
-    h' = o (2 σ(c') - 1)              c is squashed to [-1, 1]
-
-The error that flows back through c' = c + .. neither grows nor shrinks: the constant error carousel. The paper's
-learning rule lets it flow nowhere else: it treats the h that enters the next step's gates and units as a constant.
-"""
+"""The LSTM of 1997, without a forget gate."""
 
 from __future__ import annotations
 
@@ -51,14 +41,22 @@ class OriginalLSTMGates(NamedTuple):
 
 @record
 class OriginalLSTM(Cell):
-    """The LSTM of 1997: H = `hidden_size` units in blocks of S = `block_size`, whose units share their two gates.
+    """The LSTM without a forget gate (Hochreiter & Schmidhuber 1997, Neural Computation 9(8), section 4).
 
-    block_size: a divisor of H. Block j has the units j S to (j+1) S.
-    truncated_gradient: the paper's learning rule: no error flows back through the h that enters gates and units.
-    input_bias, output_bias: the gates' initial biases, or initialisers of biases `[H/S]`. The paper's experiments start
-        with negative ones, a smaller one for each block, so that the blocks come into use one after another.
-    w_ih_init, w_hh_init: of both the units' and the gates' weights; the paper has `initializers.Uniform(0.1)` or 0.2.
-    The other fields are those of `LSTM`. The squashing functions are the paper's.
+        i = σ(W_i x + U_i h + b_i)        input gate, one a block of S units
+        g = W_g x + U_g h + b_g           the units' input
+        o = σ(W_o x + U_o h + b_o)        output gate, one a block
+        c' = c + i (4 σ(g) - 2)           g is squashed to [-2, 2]; the paper's s
+        h' = o (2 σ(c') - 1)              c is squashed to [-1, 1]
+
+    The error that flows back through c' = c + .. neither grows nor shrinks: the constant error carousel.
+
+    - `block_size`: S, a divisor of H. Block j has the units j S to (j+1) S.
+    - `truncated_gradient`: the paper's learning rule: the h that enters the next step's gates and units is a constant.
+    - `input_bias`, `output_bias`: the gates' initial biases, or initialisers of biases `[H/S]`. The paper starts with
+      negative ones, a smaller one for each block, so that the blocks come into use one after another.
+    - `w_ih_init`, `w_hh_init`: of the units' and the gates' weights; in the paper `initializers.Uniform(0.1)` or 0.2.
+    - The other fields are those of `LSTM`. The squashing functions are the paper's.
 
     The paper leaves a choice; here the gates see x and the units' h, and no other gates.
 

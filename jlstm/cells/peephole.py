@@ -1,12 +1,4 @@
-"""The LSTM with peepholes: Gers & Schmidhuber 2000, "Recurrent Nets that Time and Count".
-
-i = σ(W_i x + U_i h + p_i c + b_i)        input gate
-f = σ(W_f x + U_f h + p_f c + b_f)        forget gate
-g = φ(W_g x + U_g h + b_g)                candidate
-c' = f c + i g
-o = σ(W_o x + U_o h + p_o c' + b_o)       output gate: it sees the new c
-h' = o φ(c')
-"""
+"""The LSTM with peepholes."""
 
 from __future__ import annotations
 
@@ -33,12 +25,19 @@ class PeepholeLSTMParams(NamedTuple):
 
 @record
 class PeepholeLSTM(Cell):
-    """An LSTM of H = `hidden_size` units whose gates see their own cell.
+    """The LSTM whose gates see their own cell (Gers & Schmidhuber 2000, "Recurrent Nets that Time and Count").
 
-    p_init: the initialiser of the peepholes `[3, H]`. With the default, 0, the cell starts out as an `LSTM`.
-    The other fields are those of `LSTM`.
+        i = σ(W_i x + U_i h + p_i c + b_i)        input gate
+        f = σ(W_f x + U_f h + p_f c + b_f)        forget gate
+        g = φ(W_g x + U_g h + b_g)                candidate
+        c' = f c + i g
+        o = σ(W_o x + U_o h + p_o c' + b_o)       output gate: it sees the new c
+        h' = o φ(c')
 
-    It is ONNX's `LSTM` with P (there in the order i, o, f). The paper stops the gradient at the peepholes; this cell
+    - `p_init`: the initialiser of the peepholes `[3, H]`. With the default, 0, the cell starts out as an `LSTM`.
+    - The other fields are those of `LSTM`.
+
+    It is ONNX's LSTM with P (there in the order i, o, f). The paper stops the gradient at the peepholes; this cell
     does not.
 
     >>> import jax

@@ -1,13 +1,4 @@
-"""The LSTM with a recurrent projection, LSTMP: Sak, Senior & Beaufays 2014, "Long Short-Term Memory Recurrent Neural
-Network Architectures for Large Scale Acoustic Modeling".
-
-    i = σ(W_i x + U_i h + b_i)        input gate
-    f = σ(W_f x + U_f h + b_f)        forget gate
-    g = φ(W_g x + U_g h + b_g)        candidate
-    o = σ(W_o x + U_o h + b_o)        output gate
-    c' = f c + i g
-    h' = V (o φ(c'))                  the next step, and the next layer, see H units as P features
-"""
+"""The LSTM with a recurrent projection, LSTMP."""
 
 from __future__ import annotations
 
@@ -34,12 +25,22 @@ class ProjectedLSTMParams(NamedTuple):
 
 @record
 class ProjectedLSTM(Cell):
-    """An LSTM of H = `hidden_size` units whose h has P = `projected_size` features: many units, small weights.
+    """The LSTM with a recurrent projection, LSTMP: many units, small weights.
 
-    w_hr_init: the initialiser of the projection `[H, P]`.
-    The other fields are those of `LSTM`. The state is `LSTMState` with h `[*B, P]` and c `[*B, H]`.
+        i = σ(W_i x + U_i h + b_i)        input gate
+        f = σ(W_f x + U_f h + b_f)        forget gate
+        g = φ(W_g x + U_g h + b_g)        candidate
+        o = σ(W_o x + U_o h + b_o)        output gate
+        c' = f c + i g
+        h' = V (o φ(c'))                  the next step and the next layer see P features
 
-    It is torch's `LSTM` with `proj_size`. The paper's cell also has peepholes and a second, non-recurrent projection.
+    - `projected_size`: P, the number of features of h.
+    - `w_hr_init`: the initialiser of the projection V, `[H, P]`.
+    - The other fields are those of `LSTM`. The state is `LSTMState` with h `[*B, P]` and c `[*B, H]`.
+
+    It is torch's LSTM with `proj_size`. The paper's cell also has peepholes and a second, non-recurrent projection
+    (Sak, Senior & Beaufays 2014, "Long Short-Term Memory Recurrent Neural Network Architectures for Large Scale
+    Acoustic Modeling").
 
     >>> import jax
     >>> cell = ProjectedLSTM(5, 2)

@@ -1,15 +1,4 @@
-"""The sLSTM: Beck et al. 2024, "xLSTM: Extended Long Short-Term Memory", eq. 8-17.
-
-    z = W x + R h + b                   R block-diagonal: one block a head
-    log i = z_i                         exponential input gate
-    log f = log σ(z_f)  or  z_f         sigmoid or exponential forget gate
-    m' = max(log f + m, log i)          stabiliser: the largest exponent so far
-    c' = f̂ c + î g,   n' = f̂ n + î      î = exp(log i - m'),  f̂ = exp(log f + m - m'),  g = φ(z_g)
-    h' = σ(z_o) c' / n'
-
-c and n stand for c exp(m) and n exp(m), which would overflow. While n is 0 nothing is stored and m means nothing; the
-first step sets m' = log i. From then on n ≥ 1, so the quotient is safe whatever the gates are.
-"""
+"""The sLSTM."""
 
 from __future__ import annotations
 
@@ -47,13 +36,24 @@ class SLSTMState(NamedTuple):
 
 @record
 class SLSTM(Cell):
-    """An sLSTM of H = `hidden_size` units in N = `heads` heads, which do not see each other's h.
+    """The sLSTM (Beck et al. 2024, "xLSTM: Extended Long Short-Term Memory", eq. 8-17).
 
-    heads: a divisor of H. Head k has the units k H/N to (k+1) H/N.
-    forget_gate: "sigmoid" or "exp".
-    activation, gate_activation: φ and σ, of the candidate and of the output gate.
-    learn_initial_state: train h0, which starts at 0; c, n and m start empty in any case.
-    The other fields are those of `LSTM`. The paper's z is the gate g.
+        z = W x + R h + b               R block-diagonal: one block a head
+        log i = z_i                     exponential input gate
+        log f = log σ(z_f)  or  z_f     sigmoid or exponential forget gate
+        m' = max(log f + m, log i)      stabiliser: the largest exponent so far
+        c' = f̂ c + î φ(z_g)             f̂ = exp(log f + m - m')
+        n' = f̂ n + î                    î = exp(log i - m')
+        h' = σ(z_o) c' / n'
+
+    c and n stand for c exp(m) and n exp(m), which would overflow. While n is 0 nothing is stored and m has no meaning;
+    the first step sets m' = log i. From then on n ≥ 1, so the quotient is safe whatever the gates are.
+
+    - `heads`: N, a divisor of H. Head k has the units k H/N to (k+1) H/N. Heads do not see each other's h.
+    - `forget_gate`: "sigmoid" or "exp".
+    - `activation`, `gate_activation`: φ and σ, of the candidate and of the output gate.
+    - `learn_initial_state`: train h0, which starts at 0; c, n and m start empty in any case.
+    - The other fields are those of `LSTM`. The paper's z is the gate g.
 
     The paper's blocks also have a convolution before the gates i and f, and a norm behind the cell: those are layers.
     Several heads cannot be sharded over an Explicit mesh axis; over an Auto one they can.

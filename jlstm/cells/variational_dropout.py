@@ -1,8 +1,4 @@
-"""Variational dropout: one mask a sequence on x and on h (Gal & Ghahramani 2016, arXiv 1512.05287, with tied
-masks: one for all gates).
-
-    z = W (m_x x / (1 - input_rate)) + U (m_h h / (1 - recurrent_rate)) + b        m: masks of 0 and 1
-"""
+"""Variational dropout: one mask a sequence on x and on h."""
 
 from __future__ import annotations
 
@@ -18,15 +14,20 @@ from jlstm.types import Array, Cell, Key, Noise, Params, Shape, State, Z
 
 @record
 class VariationalDropout(Wrapper):
-    """Dropout on x and on h, on their way into the gates of any cell. Parameters and state are the cell's.
+    """Drop features of x and of h on their way into the gates of any cell. Parameters and state are the cell's.
 
-    input_rate: the probability that a feature of x is 0 for a sequence, in [0, 1). The others are divided by
-        1 - input_rate.
-    recurrent_rate: the same for h, where `recur` reads it. The state itself, the output, and the h that `update` reads
-        (a GRU's z h, and r h where its reset comes before the matmul) stay as they are.
+        z = W (m_x x / (1 - input_rate)) + U (m_h h / (1 - recurrent_rate)) + b
+        m_x, m_h: masks of 0 and 1
+
+    - `cell`: the cell that it wraps.
+    - `input_rate`: the probability that a feature of x is 0 for a sequence, in [0, 1). The others are divided by
+      1 - input_rate.
+    - `recurrent_rate`: the same for h, where `recur` reads it. The state itself, the output, and the h that `update`
+      reads (a GRU's z h, and r h where its reset comes before the matmul) stay as they are.
 
     Every example has masks of its own, `[*B, D]` and `[*B, H]`, the same at all steps and for all gates. They come from
-    the key alone, so a reset leaves them. Without a key nothing is dropped.
+    the key alone, so a reset leaves them. Without a key nothing is dropped. It is the dropout of Gal & Ghahramani 2016,
+    arXiv 1512.05287, with tied masks: one for all gates.
 
     Differs from Keras's `dropout` and `recurrent_dropout`, which have a mask a gate; from `DropConnect`, which drops
     single weights; from `jlstm.Dropout`, which draws anew at every step.
@@ -35,8 +36,8 @@ class VariationalDropout(Wrapper):
 
     >>> import jlstm
     >>> cell = VariationalDropout(jlstm.LSTM(5), input_rate=0.2, recurrent_rate=0.3)
-    >>> params = cell.init(jax.random.key(0), 3)
-    >>> state, y = jlstm.unroll(cell, params, jax.numpy.ones((2, 7, 3)), key=jax.random.key(1))
+    >>> params, x = cell.init(jax.random.key(0), 3), jax.numpy.ones((2, 7, 3))
+    >>> state, y = jlstm.unroll(cell, params, x, key=jax.random.key(1))
     """
 
     cell: Annotated[Cell, Check(wrapped())]
@@ -51,7 +52,7 @@ class VariationalDropout(Wrapper):
                 raise checks.problem("VariationalDropout", "cell", "a cell with an h", came)
 
     def draw(self, key: Key, params: Params, batch_shape: Shape, t: Array) -> Noise:
-        """(the key of x's mask, whose size only x tells; h's mask, bool `[*B, H]`, True where it is kept)"""
+        # (the key of x's mask, whose size only x tells; h's mask, bool [*B, H], True where it is kept)
         k_x, k_h = jax.random.split(key)
         h = None
         if self.recurrent_rate:

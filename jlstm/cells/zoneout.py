@@ -1,10 +1,4 @@
-"""Zoneout: at every step some units keep their old value (Krueger et al. 2017, arXiv 1606.01305).
-
-    h' = d_h h + (1 - d_h) ĥ        d: masks of 0 and 1, drawn anew at every step
-    c' = d_c c + (1 - d_c) ĉ        ĥ, ĉ: what the cell makes of its old h and c
-
-As in the paper, ĥ is made of ĉ, not of c'.
-"""
+"""Zoneout: at every step some units keep their old value."""
 
 from __future__ import annotations
 
@@ -22,11 +16,17 @@ from jlstm.types import Array, Cell, Key, Noise, Params, Shape, State, Y, Z
 
 @record
 class Zoneout(Wrapper):
-    """Zoneout around any cell that names its `state_groups`. Parameters and state are the cell's.
+    """Keep the old value of some units at every step (Krueger et al. 2017, arXiv 1606.01305).
 
-    h_rate: the probability that a unit of h keeps its value, in [0, 1).
-    c_rate: the same for every other group of the state, its memory. The fields of one group are one number together
-        (the sLSTM's c, n and m); one mask keeps or changes them together.
+        h' = d_h h + (1 - d_h) ĥ        d: masks of 0 and 1, drawn anew at every step
+        c' = d_c c + (1 - d_c) ĉ        ĥ, ĉ: the new h and c that the cell computes from its old ones
+
+    As in the paper, ĥ is made of ĉ, not of c'.
+
+    - `cell`: any cell that names its `state_groups`. Parameters and state are the cell's.
+    - `h_rate`: the probability that a unit of h keeps its value, in [0, 1).
+    - `c_rate`: the same for every other group of the state, its memory. The fields of one group are one number together
+      (the sLSTM's c, n and m); one mask keeps or changes them together.
 
     With a key every example has its own masks. Without one, as for evaluation, a field is the mean that the masks stand
     for: `rate` of the old value, the rest of the new one. A group of several fields has no such mean.
@@ -62,7 +62,7 @@ class Zoneout(Wrapper):
         return [(group, rate) for group in groups if (rate := self.h_rate if "h" in group else self.c_rate)]
 
     def draw(self, key: Key, params: Params, batch_shape: Shape, t: Array) -> Noise:
-        """Draw one bool mask a group, True where it keeps its value."""
+        # one bool mask a group, True where it keeps its value
         like = fields(jax.eval_shape(lambda p: self.cell.initial_state(p, batch_shape), params))
         keys = jax.random.split(jax.random.fold_in(key, t), len(self._rates))
         shapes = [_common([like[name].shape for name in group]) for group, _ in self._rates]

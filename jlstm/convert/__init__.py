@@ -12,27 +12,19 @@ their dtype. Settings that the weights do not contain are options with the frame
     Equinox  from_equinox(cell)                                     LSTMCell
 """
 
-from jlstm.convert.equinox import from_equinox as from_equinox
-from jlstm.convert.equinox import state_from_equinox as state_from_equinox
-from jlstm.convert.equinox import state_to_equinox as state_to_equinox
-from jlstm.convert.equinox import to_equinox as to_equinox
-from jlstm.convert.flax import from_flax as from_flax
-from jlstm.convert.flax import state_from_flax as state_from_flax
-from jlstm.convert.flax import state_to_flax as state_to_flax
-from jlstm.convert.flax import to_flax as to_flax
-from jlstm.convert.haiku import from_haiku as from_haiku
-from jlstm.convert.haiku import state_from_haiku as state_from_haiku
-from jlstm.convert.haiku import state_to_haiku as state_to_haiku
-from jlstm.convert.haiku import to_haiku as to_haiku
-from jlstm.convert.keras import from_keras as from_keras
-from jlstm.convert.keras import state_from_keras as state_from_keras
-from jlstm.convert.keras import state_to_keras as state_to_keras
-from jlstm.convert.keras import to_keras as to_keras
-from jlstm.convert.onnx import from_onnx as from_onnx
-from jlstm.convert.onnx import state_from_onnx as state_from_onnx
-from jlstm.convert.onnx import state_to_onnx as state_to_onnx
-from jlstm.convert.onnx_graph import to_onnx as to_onnx
-from jlstm.convert.torch import from_torch as from_torch
-from jlstm.convert.torch import state_from_torch as state_from_torch
-from jlstm.convert.torch import state_to_torch as state_to_torch
-from jlstm.convert.torch import to_torch as to_torch
+from jlstm.convert.equinox import from_equinox, state_from_equinox, state_to_equinox, to_equinox
+from jlstm.convert.flax import from_flax, state_from_flax, state_to_flax, to_flax
+from jlstm.convert.haiku import from_haiku, state_from_haiku, state_to_haiku, to_haiku
+from jlstm.convert.keras import from_keras, state_from_keras, state_to_keras, to_keras
+from jlstm.convert.onnx import from_onnx, state_from_onnx, state_to_onnx
+from jlstm.convert.onnx_graph import to_onnx
+from jlstm.convert.torch import from_torch, state_from_torch, state_to_torch, to_torch
+
+__all__ = [  # noqa: RUF022, the order of the API reference
+    "from_torch", "to_torch", "state_from_torch", "state_to_torch",
+    "from_keras", "to_keras", "state_from_keras", "state_to_keras",
+    "from_onnx", "to_onnx", "state_from_onnx", "state_to_onnx",
+    "from_flax", "to_flax", "state_from_flax", "state_to_flax",
+    "from_haiku", "to_haiku", "state_from_haiku", "state_to_haiku",
+    "from_equinox", "to_equinox", "state_from_equinox", "state_to_equinox",
+]  # fmt: skip

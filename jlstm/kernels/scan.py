@@ -17,8 +17,10 @@ from jlstm.types import Array, Backend, Cell, Noise, Params, State, Y, Z, noise_
 class Options:
     """The static part of a call.
 
-    name: the public function, for error messages.   one_step: a call of `step`.   record: `Before` of every step is
-    wanted.   The others are options of `unroll`.
+    - `name`: the public function, for error messages.
+    - `one_step`: a call of `step`.
+    - `record`: return `Before` of every step.
+    - The others are options of `unroll`.
     """
 
     name: str = "unroll"
@@ -36,8 +38,11 @@ class Options:
 class Fixed(NamedTuple):
     """The values that all steps of a sequence share.
 
-    origin: the state that an episode begins from.   blank: zeros like one y.   noise: the per-sequence part.
-    fused: `(state, x) -> z`, if the steps are to make z of x.   of_update: the parameters of `update`, if not `params`.
+    - `origin`: the state that an episode begins from.
+    - `blank`: zeros like one y.
+    - `noise`: the per-sequence part.
+    - `fused`: `(state, x) -> z`, if the steps are to make z of x.
+    - `of_update`: the parameters of `update`, if not `params`.
     """
 
     origin: State
@@ -50,8 +55,12 @@ class Fixed(NamedTuple):
 class Steps(NamedTuple):
     """The values that differ from step to step; every leaf leads with T, None where the option is off.
 
-    x: the inputs.   valid, reset: bool `[T, *B]`.   cut: bool `[T]`, the gradient stops before this step.
-    t: int32 `[T]`, the position.   z: the projected inputs.   noise: the per-step part.
+    - `x`: the inputs.
+    - `valid`, `reset`: bool `[T, *B]`.
+    - `cut`: bool `[T]`, the gradient stops before this step.
+    - `t`: int32 `[T]`, the position.
+    - `z`: the projected inputs.
+    - `noise`: the per-step part.
     """
 
     x: Any
@@ -94,9 +103,10 @@ def add(a: Any, b: Any) -> Any:
 
 
 class Nudge(NamedTuple):
-    """Where tangents enter a step; `hoisted` differentiates with respect to it. None where none do.
+    """The places where tangents enter a step, for `hoisted` to differentiate by; None where none do.
 
-    z: `pack`ed like z.   after: like (new state, y).
+    - `z`: `pack`ed like z.
+    - `after`: like (new state, y).
     """
 
     z: Any = None

@@ -6,7 +6,7 @@ from jlstm.layers.residual import Residual
 from jlstm.layers.stack import Stack
 from jlstm.layers.views import flatten_time, unflatten_time
 
-__all__ = [
-    "Bidirectional", "BidirectionalOutputs", "BidirectionalParams", "BidirectionalState", "Dense", "DenseParams",
-    "Dropout", "Embed", "EmbedParams", "Pointwise", "Residual", "Stack", "flatten_time", "unflatten_time",
+__all__ = [  # noqa: RUF022, the order of the API reference
+    "Stack", "Bidirectional", "BidirectionalParams", "BidirectionalState", "BidirectionalOutputs", "Residual",
+    "Dense", "DenseParams", "Dropout", "Embed", "EmbedParams", "Pointwise", "flatten_time", "unflatten_time",
 ]  # fmt: skip

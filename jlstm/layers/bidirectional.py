@@ -49,8 +49,8 @@ MERGES: dict[Merge, Callable[[Array, Array], Any]] = {
 class Bidirectional(Layer):
     """Two directions over the same inputs (Schuster & Paliwal 1997); outputs in input order, merged step by step.
 
-    forward, backward: the nets; without backward, forward is used for both, with parameters of its own for each.
-    merge: "concat" (forward first), "sum", "mul", "mean", or "none": `BidirectionalOutputs`.
+    - `forward`, `backward`: the nets. Without `backward`, `forward` serves both, with parameters of its own for each.
+    - `merge`: "concat" (forward first), "sum", "mul", "mean", or "none": `BidirectionalOutputs`.
 
     With `return_sequences=False` each direction returns the last step that it took: the forward one the last valid
     step, the backward one the first, as in Keras. `step` raises NotImplementedError.

@@ -22,7 +22,7 @@ from jlstm.types import Array, Key, Layer, Params, Shape
 
 
 class Pointwise(Layer):
-    """A layer that sees one step at a time. Derive from it, and write `init`, `output_size` and `apply`."""
+    """A layer that sees one step at a time. Derive your own from it, and write `init`, `output_size` and `apply`."""
 
     feature_axes: int = 1
     recurrent: bool = False
@@ -30,10 +30,10 @@ class Pointwise(Layer):
 
     @abstractmethod
     def apply(self, params: Params, x: Array, key: Key | None) -> Array:
-        """y `[*B, K]` of one step's x `[*B, D]`; `key` is this step's own, None for no noise."""
+        """Compute y `[*B, K]` of one step's x `[*B, D]`; `key` is this step's own, None for no noise."""
 
     def initial_state(self, params: Params, batch_shape: Shape = ()) -> tuple[()]:
-        """`()`: there is none."""
+        """Return `()`: there is none."""
         checks.batch_shape(type(self).__name__ + ".initial_state", batch_shape)
         return ()
 
@@ -60,9 +60,15 @@ class DenseParams(NamedTuple):
 
 @record
 class Dense(Pointwise):
-    """y = φ(x W + b) with K = `features`, φ the `activation` ("linear": none).
+    """The dense layer: y = φ(x W + b).
 
-    x `[*B, D]`, y `[*B, K]` in the compute dtype; the product accumulates in at least float32.
+    x is `[*B, D]`; y is `[*B, K]` in the compute dtype. The product accumulates in at least float32.
+
+    - `features`: K.
+    - `use_bias`: whether the layer has the bias b, which starts at 0.
+    - `activation`: φ, a name in `cells.ACTIVATIONS` or a function. "linear" is none.
+    - `w_init`: the initialiser of W `[D, K]`.
+    - `param_dtype`, `compute_dtype`: as in `LSTM`.
 
     >>> head = Dense(2)
     >>> head.apply(head.init(jax.random.key(0), 3), jnp.ones((4, 3))).shape
@@ -86,7 +92,7 @@ class Dense(Pointwise):
         return self.features
 
     def apply(self, params: DenseParams, x: Array, key: Key | None = None) -> Array:
-        """One step, or any other leading axes: x `[..., D]`, y `[..., K]`."""
+        """Compute y `[..., K]` of x `[..., D]`: one step's, or with any other leading axes."""
         compute, wide = compute_dtypes(self, x, *params)
         y = jnp.einsum("...d,dk->...k", x.astype(compute), params.w.astype(compute), preferred_element_type=wide)
         if params.b is not None:
@@ -96,9 +102,11 @@ class Dense(Pointwise):
 
 @record
 class Dropout(Pointwise):
-    """Set features to 0 with probability `rate`, divide the others by `1 - rate`; drawn anew at every step.
+    """Dropout in the inverted form, drawn anew at every step (Srivastava et al. 2014).
 
-    Without a key nothing is dropped. (Srivastava et al. 2014, in the inverted form.)
+    - `rate`: the probability that a feature is 0, in [0, 1). The others are divided by 1 - rate.
+
+    Without a key nothing is dropped.
     """
 
     rate: Rate
@@ -125,7 +133,12 @@ class EmbedParams(NamedTuple):
 
 @record
 class Embed(Pointwise):
-    """Row x of a `[V, K]` table, V = `vocabulary`, K = `size`; x: integers `[*B]`. Stands first in a stack.
+    """The row x of a table `[V, K]`, for ids x, integers `[*B]`. It stands first in a stack.
+
+    - `vocabulary`: V.
+    - `size`: K.
+    - `w_init`: the initialiser of the table.
+    - `param_dtype`, `compute_dtype`: as in `LSTM`.
 
     An id outside of [0, V) gives NaN: JAX cannot raise for a value, and a clipped id would train something else.
     """

@@ -12,7 +12,9 @@ from jlstm.types import Array, Key, Layer, Params, Shape, State
 
 @record
 class Residual(Layer):
-    """x + layer(x) (He et al. 2016); the layer's output must have the size of its input.
+    """The input added to a layer's output: x + layer(x) (He et al. 2016).
+
+    - `layer`: a net whose output has the size of its input.
 
     With `return_sequences=False` it adds the input of the step that it returns.
     """

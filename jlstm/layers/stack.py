@@ -15,7 +15,9 @@ from jlstm.types import Array, Cell, Key, Layer, Params, Shape, State
 
 @record
 class Stack(Layer):
-    """The layers one after another; a cell stands for the layer that runs it.
+    """Layers one after another.
+
+    - `layers`: a tuple of layers and cells. A cell stands for the layer that runs it.
 
     Parameters and state are tuples with one entry a layer, `()` where it has none. With `return_sequences=False` the
     last recurrent layer returns its last step only, and the layers behind it see just that step. Layer l draws its
@@ -23,8 +25,8 @@ class Stack(Layer):
 
     >>> import jlstm
     >>> net = Stack((jlstm.Embed(10, 4), jlstm.LSTM(8), jlstm.Dropout(0.1), jlstm.Dense(2)))
-    >>> params = net.init(jax.random.key(0))
-    >>> jlstm.unroll(net, params, jax.numpy.zeros((3, 7), int), return_sequences=True)[1].shape
+    >>> params, ids = net.init(jax.random.key(0)), jax.numpy.zeros((3, 7), int)
+    >>> jlstm.unroll(net, params, ids, return_sequences=True)[1].shape
     (3, 7, 2)
     """
 
@@ -52,7 +54,7 @@ class Stack(Layer):
         return any(layer.recurrent for layer in self.layers)
 
     def init(self, key: Key, input_size: int | None = None) -> tuple[Params, ...]:
-        """Parameters; `input_size` is D, None where the stack begins with `Embed`."""
+        """Draw the parameters; `input_size` is D, None where the stack begins with `Embed`."""
         checks.key("Stack.init", key)
         keys, sizes = jax.random.split(key, len(self.layers)), self._sizes(input_size)
         return tuple(layer.init(k, D) for layer, k, D in zip(self.layers, keys, sizes, strict=True))  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from jlstm.types import Array, ArrayLike, Shape
 
 
 def flatten_time(x: ArrayLike) -> Array:
-    """`[*B, T, H]` as `[prod(B)*T, H]`; labels `[*B, T]` go along with `.reshape(-1)`.
+    """Reshape `[*B, T, H]` to `[prod(B)*T, H]`. Labels `[*B, T]` follow by `.reshape(-1)`.
 
     Raises ValueError for fewer than two axes.
 
@@ -25,7 +25,7 @@ def flatten_time(x: ArrayLike) -> Array:
 
 
 def unflatten_time(y: ArrayLike, leading: Shape) -> Array:
-    """`[N, K]` as `[*leading, K]`, where leading is `(*B, T)`; the inverse of `flatten_time`.
+    """Reshape `[N, K]` to `[*leading, K]`, where `leading` is `(*B, T)`: the inverse of `flatten_time`.
 
     Raises ValueError where N is not the product of `leading`.
 
