@@ -29,7 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: runs with --slow only")
     flags = {"xla_force_host_platform_device_count": 4}
     if not config.getoption("--optimized"):
-        # What is compiled here is small, and to compile it is most of what it costs.
+        # The programs are small: they compile longer than they run.
         flags |= {"xla_backend_optimization_level": 0, "xla_cpu_parallel_codegen_split_count": 1}
         if jax.__version_info__ < (0, 11):
             flags["xla_cpu_use_fusion_emitters"] = "false"  # a later XLA ends the process that names it
@@ -46,37 +46,28 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Runs of the experiments: each is a new program to jit, and mostly one that XLA had before, in any process."""
-    settings = {
-        "compilation_cache_dir": str(tmp_path_factory.getbasetemp().parent / "xla"),
-        "persistent_cache_min_compile_time_secs": 0,
-    }
-    before = {name: getattr(jax.config, f"jax_{name}") for name in settings}
-    for name, value in settings.items():
-        jax.config.update(f"jax_{name}", value)
-    compilation_cache.reset_cache()
-    yield
-    for name, value in before.items():
-        jax.config.update(f"jax_{name}", value)
+def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Share compiled programs between processes, to the end: most programs of the experiments were compiled before."""
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.getbasetemp().parent / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     compilation_cache.reset_cache()
 
 
 @pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiled_once: None) -> None:
-    """Runs are kept under the working directory."""
+    """Work in an empty directory, under which runs are kept."""
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing is most of what a run of six steps costs, and has tests of its own."""
+    """Leave out the pictures: they take most of the time of a run of six steps, and have tests of their own."""
     monkeypatch.setattr(pictures, "draw", lambda *args, **options: pictures.Drawn((), ()))
 
 
 @pytest.fixture
 def nothing_carried(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No loop carries a parameter's gradient: "hoisted" as it is for large parameters, or where there is no CPU."""
+    """Carry no parameter's gradient in a loop: "hoisted" as for large parameters, or without a CPU."""
     jax.clear_caches()
     monkeypatch.setattr(sys.modules["jlstm.kernels.hoisted"], "CARRIED", 0)
     yield
@@ -84,7 +75,7 @@ def nothing_carried(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def x64():
+def x64() -> Iterator[None]:
     """float64 on, for this test only."""
     jax.config.update("jax_enable_x64", True)
     yield

@@ -1,19 +1,22 @@
 """The README's code runs: every python block, strictly, and every shell line names what exists."""
 
+import contextlib
 import functools
 import importlib.util
 import re
 import shlex
 import tomllib
 import types
-import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import frameworks
 import jax
 import pytest
 
 import jlstm
+from experiments import config
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -28,58 +31,24 @@ class Block(NamedTuple):
     code: str
 
 
-def blocks(text: str) -> list[Block]:
+def blocks(text: str) -> Iterator[Block]:
     """All fenced blocks of a Markdown text."""
-    found: list[Block] = []
-    title = language = ""
-    inside: list[str] | None = None
-    start = 0
-    for number, line in enumerate(text.splitlines(), start=1):
-        if line.startswith("```"):
-            if inside is None:
-                inside, language, start = [], line[3:].strip(), number + 1
-            else:
-                found.append(Block(title, language, start, "".join(inside)))
-                inside = None
-        elif inside is not None:
-            inside.append(line + "\n")
-        elif line.startswith("#"):
-            title = line.lstrip("# ")
-    assert inside is None, f"a block of {title} has no end"
-    return found
+    title = ""
+    for match in re.finditer(r"^#+ (.+)$|^```(\w*)\n((?:.*\n)*?)```$", text, re.MULTILINE):
+        title = match[1] or title
+        if match[1] is None:
+            yield Block(title, match[2], text.count("\n", 0, match.start(3)) + 1, match[3])
 
 
-PYTHON = [block for block in blocks(README) if block.language == "python"]
-SHELL = [block for block in blocks(README) if block.language == "sh"]
+BLOCKS = [*blocks(README)]
+PYTHON = [block for block in BLOCKS if block.language == "python"]
+SHELL = [line for block in BLOCKS if block.language == "sh" for line in block.code.splitlines()]
 PEERS = ("flax", "keras", "onnxruntime", "optax", "torch")
-
-
-@functools.cache
-def program(title: str) -> dict[str, Any]:
-    """The names that the README's block under `title` leaves, after it ran behind the first block's imports."""
-    (block,) = [block for block in PYTHON if block.title == title]
-    for peer in PEERS:
-        if re.search(rf"^\s*(import|from) {peer}\b", block.code, re.MULTILINE):
-            pytest.importorskip(peer, exc_type=ImportError)
-    keras = "import keras" in block.code
-    if keras:
-        jax.config.update(
-            "jax_numpy_rank_promotion", "allow"
-        )  # Keras itself promotes ranks and calls what is deprecated
-    module = types.ModuleType("readme")
-    imports = "".join(line for line in PYTHON[0].code.splitlines(keepends=True) if line.startswith("import "))
-    # Empty lines in front, so that a traceback names the README's line.
-    code = compile("\n" * (block.line - 1) + block.code, str(ROOT / "README.md"), "exec")
-    exec(imports, vars(module))
-    with warnings.catch_warnings():
-        if keras:
-            warnings.simplefilter("ignore", DeprecationWarning)
-        exec(code, vars(module))
-    return vars(module)
+SLOW = ("From Python",)  # trains
 
 
 @pytest.fixture(autouse=True)
-def settings():
+def settings() -> Iterator[None]:
     """Blocks may change the rank promotion. Their nets are small: they compile longer than they run."""
     promotion, fast = jax.config.jax_numpy_rank_promotion, jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
@@ -88,31 +57,31 @@ def settings():
     jax.config.update("jax_disable_most_optimizations", fast)
 
 
-SLOW = ("From Python",)  # trains
-
-
 @pytest.mark.parametrize(
-    "title",
-    [pytest.param(b.title, marks=pytest.mark.slow if b.title in SLOW else ()) for b in PYTHON],
+    "block", [pytest.param(b, id=b.title, marks=pytest.mark.slow if b.title in SLOW else ()) for b in PYTHON]
 )
-def test_python_block_runs(title: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_block_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The block runs behind the first block's imports."""
+    frameworks.need(*(peer for peer in PEERS if re.search(rf"^\s*(import|from) {peer}\b", block.code, re.MULTILINE)))
     monkeypatch.chdir(tmp_path)  # where blocks write their files
     (tmp_path / "configs").symlink_to(ROOT / "configs")
-    program(title)
+    module, first = types.ModuleType("readme"), PYTHON[0].code.splitlines(keepends=True)
+    exec("".join(line for line in first if line.startswith("import ")), vars(module))
+    # Empty lines in front, so that a traceback names the README's line.
+    code = compile("\n" * (block.line - 1) + block.code, str(ROOT / "README.md"), "exec")
+    with frameworks.settings() if "import keras" in block.code else contextlib.nullcontext():
+        exec(code, vars(module))
 
 
 def test_every_language_is_run_or_known() -> None:
-    assert {block.language for block in blocks(README)} <= {"python", "sh", "toml"}
-    assert len(PYTHON) > 10
+    assert {block.language for block in BLOCKS} <= {"python", "sh", "toml"}
+    assert len(PYTHON) > 10 and len(re.findall("^```", README, re.MULTILINE)) == 2 * len(BLOCKS)
 
 
 def test_the_two_commands() -> None:
     begin = "python3 -m venv .venv && . .venv/bin/activate && pip install -e "
-    first = [line for block in SHELL for line in block.code.splitlines()][:2]
-    assert first == [
-        begin + '".[experiments]" && python -m experiments.run configs/adding.toml',
-        begin + '".[test]" && pytest',
-    ]
+    ends = '".[experiments]" && python -m experiments.run configs/adding.toml', '".[test]" && pytest'
+    assert SHELL[:2] == [begin + end for end in ends]
 
 
 def test_named_files_extras_and_modules_exist() -> None:
@@ -128,15 +97,9 @@ def test_named_files_extras_and_modules_exist() -> None:
 
 
 def test_named_overrides_are_config_keys() -> None:
-    config = pytest.importorskip("experiments.config", exc_type=ImportError)
-    lines = [
-        shlex.split(line)
-        for block in SHELL
-        for line in block.code.splitlines()
-        if line.startswith("python -m experiments.run")
-    ]
+    lines = [line for line in SHELL if line.startswith("python -m experiments.run")]
     assert lines
-    for _, _, _, path, *rest in lines:
+    for _, _, _, path, *rest in map(shlex.split, lines):
         config.load(str(ROOT / path), [word for word in rest if "=" in word and "$" not in word])
 
 

@@ -9,11 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from frameworks import LENGTHS, PEERS, B, D, T
-from small import bitwise
+from small import bitwise, equal
 
 import jlstm
-
-TOLERANCE = dict(rtol=1e-5, atol=1e-5)
 
 
 @pytest.fixture(autouse=True)
@@ -44,12 +42,10 @@ def agree(peer: frameworks.Peer, model: Any, net: Any, params: Any) -> Any:
     of_y, of_state = rng.normal(size=(B, T, net.output_size(D))).astype("float32"), jax.tree.map(normal, start)
     y, end, dx = theirs = peer.run(model, x, peer.state_to(start), of_y, peer.state_to(of_state))
     want_y, want_end, want_dx = ours(net, params, x, start, of_y, of_state)
-    np.testing.assert_allclose(y, want_y, **TOLERANCE)
-    np.testing.assert_allclose(dx, want_dx, **TOLERANCE)
     of_net = {"net": net} if peer.needs[0] in ("torch", "keras") else {}
     end = peer.state_from(end, **of_net)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **TOLERANCE), end, want_end)
     assert jax.tree.structure(end) == jax.tree.structure(want_end)
+    equal((y, dx, end), (want_y, want_dx, want_end), 1e-5)
     bitwise(peer.state_from(peer.state_to(start), **of_net), start)
     return theirs
 
@@ -72,7 +68,7 @@ def test_the_same_function_there_and_here(name: str) -> None:
     before = agree(peer, model, net, params)
     # And back.
     after = agree(peer, peer.load(peer.write(net, params)), net, params)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6), before[0], after[0])
+    equal(after[0], before[0], 1e-6)
 
     # Ours to theirs, and back.
     model = peer.load(peer.write(net, mine))
@@ -89,17 +85,16 @@ def test_the_same_function_there_and_here(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in PEERS if "Optimized" not in name and "options" not in name])
 def test_narrow_weights_keep_their_dtype(name: str, dtype: str) -> None:
     peer = PEERS[name]
+    params = jax.tree.map(lambda a: a.astype(dtype), frameworks.params(peer.net))
     if name.startswith("onnx"):
         frameworks.need("onnx")
-    net, params = peer.net, jax.tree.map(lambda a: a.astype(dtype), frameworks.params(peer.net))
-    weights = peer.write(net, params)
-    if not name.startswith("onnx"):
-        assert {str(leaf.dtype) for leaf in jax.tree.leaves(weights)} == {dtype}
-    net, back = peer.read(weights)
-    assert {str(leaf.dtype) for leaf in jax.tree.leaves(back)} == {dtype}
+    weights = peer.write(peer.net, params)
+    _, back = peer.read(weights)
+    for tree in (back,) if name.startswith("onnx") else (weights, back):
+        assert {str(leaf.dtype) for leaf in jax.tree.leaves(tree)} == {dtype}
     if name.startswith("haiku"):  # its forget bias, less 1 and plus 1, was rounded twice
         step = float(jnp.finfo(dtype).eps)
-        np.testing.assert_allclose(back.b.astype("float32"), params.b.astype("float32"), atol=2 * step, rtol=0)
+        np.testing.assert_allclose(np.float32(back.b), np.float32(params.b), atol=2 * step, rtol=0)
         back, params = back._replace(b=None), params._replace(b=None)
     bitwise(back, params)
 
@@ -125,14 +120,13 @@ def test_activations_of_keras_are_ours() -> None:
 
     x = jnp.linspace(-5.0, 5.0, 101)
     for theirs, mine in ACTIVATIONS.items():
-        np.testing.assert_allclose(
-            keras.activations.get(theirs)(x), gates.activation_function(mine)(x), atol=1e-6, err_msg=str(theirs)
-        )
+        y, want = keras.activations.get(theirs)(x), gates.activation_function(mine)(x)
+        np.testing.assert_allclose(y, want, atol=1e-6, err_msg=str(theirs))
     assert np.abs(keras.activations.get("gelu")(x) - gates.activation_function("gelu")(x)).max() > 1e-4
 
 
 def test_keras_going_backwards() -> None:
-    """`go_backwards` gives what it processed first first; `reverse` keeps the order of the input."""
+    """`go_backwards` gives outputs in the order of processing, `reverse` in the order of the input."""
     frameworks.need("keras")
     import keras
 
@@ -141,4 +135,4 @@ def test_keras_going_backwards() -> None:
     theirs = layer(x)
     net, params = jlstm.convert.from_keras(layer.get_weights())
     _, y = jlstm.unroll(net, params, x, reverse=True, return_sequences=True)
-    np.testing.assert_allclose(y[:, ::-1], theirs, **TOLERANCE)
+    equal(y[:, ::-1], theirs, 1e-5)

@@ -1,4 +1,4 @@
-"""`python -m jlstm.convert`: every kind of file, told by what is in it."""
+"""`python -m jlstm.convert`: every kind of file, told by its contents."""
 
 import re
 import subprocess
@@ -33,25 +33,18 @@ def run(*arguments: str) -> None:
     assert main(list(arguments)) == 0
 
 
-@pytest.mark.parametrize(
-    "needs, there, to, back",
-    [
-        ("onnx", "net.onnx", [], []),
-        ("torch", "net.pt", [], []),
-        ("jlstm", "net.safetensors", ["--to", "torch"], []),
-        ("jlstm", "net.safetensors", ["--to", "flax"], []),
-        ("jlstm", "net.safetensors", ["--to", "equinox"], []),
-        ("jlstm", "net.safetensors", ["--to", "haiku"], ["--prefix", "lstm"]),
-        ("jlstm", "net.safetensors", [], []),
-    ],
-)
-def test_there_and_back(saved: Any, needs: str, there: str, to: list[str], back: list[str]) -> None:
-    frameworks.need(needs)
-    run("ours.safetensors", there, *to)
-    run(there, "back.safetensors", *back)
+SAFE = [f"net.safetensors --to {framework}" for framework in ("torch", "flax", "equinox", "haiku")]
+
+
+@pytest.mark.parametrize("out", ["net.onnx", "net.pt", "net.safetensors", *SAFE])
+def test_there_and_back(saved: Any, out: str) -> None:
+    there, *options = out.split()
+    frameworks.need({"net.onnx": "onnx", "net.pt": "torch"}.get(there, "jlstm"))
+    run("ours.safetensors", there, *options)
+    run(there, "back.safetensors", *(["--prefix", "lstm"] if "haiku" in options else []))
     net, params = jlstm.load("back.safetensors")
     assert net == NET
-    if "haiku" in to:
+    if "haiku" in options:
         np.testing.assert_allclose(params.b, saved.b, atol=1e-7)
         params, saved = params._replace(b=None), saved._replace(b=None)
     bitwise(params, saved)
@@ -78,11 +71,10 @@ def test_torch_checkpoints(saved: Any, capsys: pytest.CaptureFixture[str]) -> No
     assert "weights_only=True" in one_line(capsys)
 
 
-def test_arrays_of_keras_with_what_they_do_not_tell(saved: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    names = [
-        f"m/two/{way}_lstm/lstm_cell/{key}" for way in ("forward", "backward") for key in ("kernel", "recurrent_kernel")
-    ]
-    np.savez("in.npz", **{name: np.ones((3 if name.endswith("/kernel") else 4, 16), "float32") for name in names})
+def test_arrays_of_keras_with_options(saved: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    arrays = {"kernel": np.ones((3, 16), "float32"), "recurrent_kernel": np.ones((4, 16), "float32")}
+    ways = "forward", "backward"
+    np.savez("in.npz", **{f"m/two/{way}_lstm/lstm_cell/{key}": a for way in ways for key, a in arrays.items()})
     options = ["--option", "merge_mode=None", "--option", "activation=relu", "--prefix", "m/two", "--describe"]
     run("in.npz", *options)
     shown = capsys.readouterr().out.splitlines()
@@ -97,25 +89,22 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
     return text
 
 
-def test_what_cannot_be_read_or_written(saved: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_call_is_one_line(saved: Any, capsys: pytest.CaptureFixture[str]) -> None:
     Path("text.pt").write_text("not a checkpoint")
     safetensors.numpy.save_file({"a.weight": np.ones(3, "float32")}, "other.safetensors")
     weights = {f"encoder.{key}": a for key, a in convert.to_torch(NET, saved).items()}
     safetensors.numpy.save_file(weights, "torch.safetensors")
-    cases = [
-        (["missing.pt", "out.safetensors"], "No such file"),
-        (["text.pt", "out.safetensors"], "text.pt: expected a file of jlstm.save, a torch checkpoint"),
-        (["other.safetensors", "out.safetensors"], "names of torch, .*got \\['a.weight'\\]"),
-        (["torch.safetensors", "out.safetensors"], "from_torch: prefix: expected one of 'encoder', got ''"),
-        (
-            ["torch.safetensors", "--describe", "--option", "merge=sum"],
-            r"merge: expected one of \['prefix', 'dropout'\]",
-        ),
-        (["ours.safetensors", "--describe", "--prefix", "a"], "prefix: expected one of .* for jlstm"),
-        (["ours.safetensors", "out.npz"], r"OUT: expected a name for jlstm that ends in .safetensors, got 'out.npz'"),
-    ]
-    for arguments, message in cases:
-        assert main(arguments) == 2
+    cases = {
+        "missing.pt out.safetensors": "No such file",
+        "text.pt out.safetensors": "text.pt: expected a file of jlstm.save, a torch checkpoint",
+        "other.safetensors out.safetensors": r"names of torch, .*got \['a.weight'\]",
+        "torch.safetensors out.safetensors": "from_torch: prefix: expected one of 'encoder', got ''",
+        "torch.safetensors --describe --option merge=sum": r"merge: expected one of \['prefix', 'dropout'\]",
+        "ours.safetensors --describe --prefix a": "prefix: expected one of .* for jlstm",
+        "ours.safetensors out.npz": r"OUT: expected a name for jlstm that ends in .safetensors, got 'out.npz'",
+    }
+    for arguments, message in cases.items():
+        assert main(arguments.split()) == 2
         assert re.search(message, text := one_line(capsys)), text
     with pytest.raises(SystemExit):
         main(["ours.safetensors"])
@@ -123,7 +112,7 @@ def test_what_cannot_be_read_or_written(saved: Any, capsys: pytest.CaptureFixtur
     assert not Path("out.safetensors").exists()
 
 
-def test_what_is_no_onnx_model(saved: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_is_no_onnx_model(saved: Any, capsys: pytest.CaptureFixture[str]) -> None:
     frameworks.need("onnx")
     Path("text.onnx").write_text("not a model")
     assert main(["text.onnx", "--describe"]) == 2

@@ -1,4 +1,4 @@
-"""The benchmark: contenders with the same numbers, one with others, its arithmetic, its files, its options."""
+"""The benchmark: contenders with the same numbers and with others, its arithmetic, its files, its options."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from small_run import begins, errors
 
-pytest.importorskip("pydantic", reason="the experiments extra is not installed", exc_type=ImportError)
-
+import jlstm
 from experiments.benchmark import __main__ as benchmark
 from experiments.benchmark import contenders, markdown, peers, promises, race, sections, timing
 from experiments.benchmark.plan import Plan
@@ -24,29 +24,25 @@ from experiments.benchmark.timing import Summary
 TABLE = {contender.name: contender for contender in contenders.CONTENDERS}
 # The contract suite holds jlstm's backends against each other; torch runs in a process of its own.
 PAIRS = [(net, name) for name, c in TABLE.items() if not name.startswith(("jlstm", "torch")) for net in c.nets]
+FAST = [pytest.param(*pair, marks=() if pair[0] == "lstm" else pytest.mark.slow) for pair in PAIRS]
+SIZES = (3, 4, 2, 5)
 # Keras itself promotes ranks, and peers call what this jax deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")
 
 
 @pytest.fixture(autouse=True)
 def settings():
-    """Other frameworks promote ranks."""
+    """Allow other frameworks to promote ranks."""
     with jax.numpy_rank_promotion("allow"):
         yield
-
-
-def plan(*chosen: contenders.Contender, dtype: str = "float32") -> Plan:
-    return Plan(((3, 4, 2, 5),), (TABLE["jlstm"], *chosen), 2, dtype, lambda line: None)
-
-
-def problem(net: Any = "lstm", dtype: str = "float32") -> Problem:
-    return Problem(3, 4, 2, 5, net, dtype)
 
 
 @functools.cache
 def numbers(net: Any, name: str, dtype: str = "float32") -> Any:
     """Outputs and gradients of a contender; the gradients are those of the `LSTMParams`."""
-    case = problem(net, dtype)
+    if module := TABLE[name].module:
+        pytest.importorskip(module, reason=f"{name} is not installed", exc_type=ImportError)
+    case = Problem(*SIZES, net, dtype)
     params, x = contenders.example(case)
     ready = contenders.prepare(TABLE[name], case, params)
     fused = timing.compiled(lambda *a: {mode: f(*a) for mode, f in ready.functions.items()}, ready.leaves, x)
@@ -54,18 +50,8 @@ def numbers(net: Any, name: str, dtype: str = "float32") -> Any:
     return contenders.numbers(ready, x, {mode: lambda *_, mode=mode: found[mode] for mode in ready.functions})
 
 
-def imported(name: str) -> None:
-    if TABLE[name].module:
-        pytest.importorskip(TABLE[name].module, reason=f"{name} is not installed", exc_type=ImportError)
-
-
-# Stacks and two directions with `--slow`.
-@pytest.mark.parametrize(
-    ("net", "name"),
-    [pytest.param(net, name, marks=() if net == "lstm" else pytest.mark.slow) for net, name in PAIRS],
-)
+@pytest.mark.parametrize(("net", "name"), FAST)
 def test_contenders_agree_in_values_and_gradients(net: Any, name: str) -> None:
-    imported(name)
     got, want = numbers(net, name), numbers(net, "jlstm")
     assert got["outputs"].shape == (3, 4, 10 if net == "bidirectional" else 5)
     assert all(np.abs(leaf).max() > 1e-4 for leaf in jax.tree.leaves(want))  # no zero is compared with a zero
@@ -75,43 +61,37 @@ def test_contenders_agree_in_values_and_gradients(net: Any, name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("net", "name"), PAIRS)
 def test_contenders_agree_in_bfloat16(net: Any, name: str) -> None:
-    imported(name)
     contenders.compare(name, numbers(net, name, "bfloat16"), numbers(net, "jlstm", "bfloat16"), "bfloat16")
 
 
 def broken(change: str) -> contenders.Contender:
-    """The hand-written scan, with two gates swapped, or with a recurrent weight that gets no gradient."""
+    """The hand-written scan with the biases of other gates, without a recurrent weight's gradient, or with an error."""
 
     def build(case: Problem) -> Program:
         good = peers.hand_written(case)
 
-        def convert(params: Any) -> Any:
-            if change == "gates":
-                params = [p._replace(b=p.b[np.array([1, 0, 2, 3])]) for p in params]
-            return good.convert(params)
-
         def forward(params: Any, x: jax.Array) -> jax.Array:
-            if change == "gradient":
-                params = [(w_ih, jax.lax.stop_gradient(w_hh), b) for w_ih, w_hh, b in params]
             if change == "error":
                 raise TypeError("no such call\nin this version")
-            return good.forward(params, x)
+            gradient = jax.lax.stop_gradient if change == "gradient" else lambda w_hh: w_hh
+            order = slice(None, None, -1 if change == "gates" else 1)
+            return good.forward([(w_ih, gradient(w_hh), b[order]) for w_ih, w_hh, b in params], x)
 
-        return Program(convert, forward)
+        return good._replace(forward=forward)
 
     return contenders.Contender(f"broken {change}", "", "", build)
 
 
-def test_who_computes_other_numbers_is_refused() -> None:
-    asked = plan(*map(broken, ("gates", "gradient", "error")))
-    found = race.check(asked, problem())
+def test_a_contender_with_other_numbers_is_refused() -> None:
+    chosen = TABLE["jlstm"], *map(broken, ("gates", "gradient", "error"))
+    asked = Plan((SIZES,), chosen, 2, "float32", lambda line: None)
+    found = race.check(asked, Problem(*SIZES))
     lines = [
         r"broken gates: refused: \['.*'\].* differs from jlstm's by .*, 1e-04 is allowed\. \(lstm at 3,4,2,5\)",
         r"broken gradient: refused: \['gradients'\]\[0\]\.w_hh differs from jlstm's by 1\.0e\+00 .*",
         r"broken error: refused: TypeError: no such call \(lstm at 3,4,2,5\)",
     ]
-    for said, line in zip(asked.refused, lines, strict=True):
-        assert re.fullmatch(line, said), said
+    assert all(map(re.fullmatch, lines, asked.refused)) and len(asked.refused) == len(lines), asked.refused
     assert list(found.ready) == list(found.programs) == ["jlstm"]
 
 
@@ -127,18 +107,14 @@ def test_nan_and_wrong_shapes_disagree() -> None:
 
 
 def test_ratios_are_taken_pair_by_pair() -> None:
-    """The second half of the rounds ran on a slow machine: the ratio does not see it, the medians do."""
+    """A machine that is slow in the second half of the rounds changes the medians, not the ratio."""
     base = np.array([1.0, 1.0, 1.0, 10.0, 10.0])
     found = timing.summarise({"base": base, "peer": base * [2, 3, 4, 2, 4]}, "base")
     assert found["base"] == Summary(1.0, 1.0, 10.0, 1.0, 1.0, 1.0)
     assert found["peer"] == Summary(4.0, 3.0, 20.0, 3.0, 2.0, 4.0)
     assert markdown.geometric_mean([0.5, 2.0, 1.0]) == pytest.approx(1.0)
-    assert [markdown.seconds(s) for s in (1.5, 0.012345, 0.00099951, 5e-7)] == [
-        "1.50 s",
-        "12.3 ms",
-        "1.00 ms",
-        "0.500 µs",
-    ]
+    shown = {1.5: "1.50 s", 0.012345: "12.3 ms", 0.00099951: "1.00 ms", 5e-7: "0.500 µs"}
+    assert {seconds: markdown.seconds(seconds) for seconds in shown} == shown
     assert [markdown.size(n) for n in (512, 3 << 20)] == ["0.5 KiB", "3.0 MiB"]
 
 
@@ -161,8 +137,6 @@ def test_weight_gradients_of_every_example_are_seen() -> None:
     assert promises.weight_gradients(text, sizes._replace(B=9)).startswith("not looked for")
     # A gradient of its own for every example has to hold them.
     (params,), x = contenders.example(sizes)
-    import jlstm
-
     cell = jlstm.LSTM(9)
     each = jax.vmap(jax.grad(lambda p, x: jlstm.unroll(cell, p, x)[1].sum()), in_axes=(None, 0))
     assert promises.weight_gradients(timing.compiled(each, params, x).as_text(), sizes) != "none"
@@ -171,19 +145,21 @@ def test_weight_gradients_of_every_example_are_seen() -> None:
 def test_a_second_call_that_compiles_is_counted() -> None:
     x = np.ones(3)
     f = jax.jit(lambda x: jax.lax.neg(x))  # a primitive: `x + 1` is on some versions of jax a jit, traced for itself
-    assert [promises.counted(f, a) for a in (x, x, x[:2])] == [
-        "1 traces, 1 compilations",
-        "0 traces, 0 compilations",
-        "1 traces, 1 compilations",
-    ]
+    counted = [promises.counted(f, a) for a in (x, x, x[:2])]
+    assert counted == [f"{n} traces, {n} compilations" for n in (1, 0, 1)]
+
+
+def run(folder: Path, *argv: str) -> dict[str, Any]:
+    """The benchmark.json of two rounds."""
+    assert benchmark.main([*argv, "--rounds", "2", "--out", str(folder)]) == 0
+    return json.loads((folder / "benchmark.json").read_text(encoding="utf-8"))
 
 
 @pytest.mark.slow
 def test_files_parse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("length.png", "benchmark.json"):
         (tmp_path / name).write_text("of an earlier run")
-    sizes = ["--shapes", "3,4,2,5", "--rounds", "2", "--out", str(tmp_path)]
-    assert benchmark.main(["--only", "shapes,retrace", "--contenders", "jlstm-scan,torch", *sizes]) == 0
+    record = run(tmp_path, "--only", "shapes,retrace", "--contenders", "jlstm-scan,torch", "--shapes", "3,4,2,5")
     page = capsys.readouterr().out
     assert {file.name for file in tmp_path.iterdir()} == {"benchmark.json", "benchmark.md", "shapes.png"}
     assert (tmp_path / "shapes.png").read_bytes().startswith(b"\x89PNG")
@@ -191,14 +167,12 @@ def test_files_parse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     for block in re.findall(r"(?:^\|.*\n)+", page, re.MULTILINE):
         head, rule, *lines = [line.count("|") for line in block.splitlines()]
         assert lines and {head, rule, *lines} == {head}
-    record = json.loads((tmp_path / "benchmark.json").read_text(encoding="utf-8"))
     assert record["versions"]["jax"] == jax.__version__ and record["refused"] == []
     assert record["command"].startswith("python -m experiments.benchmark --only shapes,retrace --contenders")
     rows = record["sections"]["shapes"]["rows"]
-    names = ["jlstm", "jlstm-scan", contenders.AGAIN]
-    assert [(row["case"], row["mode"], row["name"]) for row in rows if "torch" not in row["name"]] == [
-        ("3,4,2,5", mode, name) for mode in contenders.MODES for name in names
-    ]
+    names = "jlstm", "jlstm-scan", contenders.AGAIN
+    want = [("3,4,2,5", mode, name) for mode in contenders.MODES for name in names]
+    assert [(row["case"], row["mode"], row["name"]) for row in rows if "torch" not in row["name"]] == want
     ours = {row["mode"]: row["median_seconds"] for row in rows if row["name"] == "jlstm"}
     for row in rows:
         low, high = row["quartiles_seconds"]
@@ -208,10 +182,9 @@ def test_files_parse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         else:
             assert row["ratio_quartiles"][0] <= row["ratio"] <= row["ratio_quartiles"][1]
             assert row["temporaries_bytes"] >= 0
-    facts = record["sections"]["retrace"]["facts"]
-    assert len(facts) == 4 and all(
-        re.fullmatch("first call [1-9].*; second call 0 traces, 0 compilations", fact) for fact in facts.values()
-    )
+    facts = record["sections"]["retrace"]["facts"].values()
+    assert len(facts) == 4
+    assert all(re.fullmatch("first call [1-9].*; second call 0 traces, 0 compilations", fact) for fact in facts)
     reason = contenders.missing(TABLE["torch"])
     assert record["left_out"] == ([reason] if reason else [])
     if reason:
@@ -219,35 +192,31 @@ def test_files_parse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert [row["mode"] for row in rows if "torch" in row["name"]] == list(contenders.MODES)
 
 
-def test_a_missing_peer_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    gone = TABLE["haiku"]._replace(module="no_such_module")
-    line = "haiku: left out: No module named 'no_such_module'. Type pip install dm-haiku"
-    assert contenders.missing(gone) == line
-    assert contenders.missing(TABLE["torch"]._replace(module="no_such_module")) == (
-        "torch: left out: No module named 'no_such_module'. Type pip install torch==2.13.0"
-    )
+def test_a_missing_peer_is_one_line() -> None:
+    for name, package in (("haiku", "dm-haiku"), ("torch", "torch==2.13.0")):
+        line = f"{name}: left out: No module named 'no_such_module'. Type pip install {package}"
+        assert contenders.missing(TABLE[name]._replace(module="no_such_module")) == line
     assert contenders.missing(TABLE["jlstm"]) is None
 
 
-@pytest.mark.parametrize(
-    ("argv", "line"),
-    [
-        (["--only", "shape"], "argument --only: expected some of shapes,compile,.*, got 'shape' .did you mean shapes?"),
-        (["--contenders", "jlstm,pax"], "argument --contenders: expected some of jlstm,jlstm-scan,.*, got 'pax'"),
-        (["--shapes", "1,2,3"], "argument --shapes: expected B,T,D,H as 32,100,64,128, got '1,2,3'"),
-        (["--shapes", "1,2,0,3"], "argument --shapes: expected B,T,D,H as 32,100,64,128, got '1,2,0,3'"),
-        (["--rounds", "1"], "argument --rounds: expected an integer >= 2, got '1'"),
-        (["--dtype", "float16"], "argument --dtype: invalid choice: 'float16'"),
-        (["--device", "tpu"], "--device: expected cpu, all this jax has, got tpu."),
-        (["--out", __file__], "--out: expected a directory, got .*test_benchmark.py': File exists."),
-        (["--shape", "1,2,3,4"], "unrecognized arguments: --shape 1,2,3,4"),
-    ],
-)
-def test_a_wrong_option_is_one_line(argv: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert benchmark.main(argv) == 2
-    shown = capsys.readouterr()
-    assert shown.out == "" and shown.err.count("\n") == 1
-    assert re.match(f"command line: {line}", shown.err), shown.err
+# what is typed; how the one line goes on behind "command line: "
+WRONG = [
+    ("--only shape", "argument --only: expected some of shapes,compile,..., got 'shape' (did you mean shapes?"),
+    ("--contenders jlstm,pax", "argument --contenders: expected some of jlstm,jlstm-scan,..., got 'pax'"),
+    ("--shapes 1,2,3", "argument --shapes: expected B,T,D,H ..., got '1,2,3'"),
+    ("--shapes 1,2,0,3", "argument --shapes: expected B,T,D,H ..., got '1,2,0,3'"),
+    ("--rounds 1", "argument --rounds: expected an integer >= 2, got '1'"),
+    ("--dtype float16", "argument --dtype: invalid choice: 'float16'"),
+    ("--device tpu", "--device: expected cpu, ..., got tpu."),
+    (f"--out {__file__}", "--out: expected a directory, got ...test_benchmark.py': File exists."),
+    ("--shape 1,2,3,4", "unrecognized arguments: --shape 1,2,3,4"),
+]
+
+
+@pytest.mark.parametrize(("typed", "words"), WRONG)
+def test_a_wrong_option_is_one_line(typed: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (line,) = errors(capsys, *typed.split(" ", 1), main=benchmark.main)
+    assert begins(line, f"command line: {words}"), line
 
 
 @pytest.mark.slow
@@ -255,20 +224,15 @@ def test_all_sections_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(promises, "LENGTHS", (5, 10, 20))
     monkeypatch.setattr(promises, "LONG", 300)
     monkeypatch.setattr(sections, "COMPILES", 1)
-    argv = ["--shapes", "3,7,2,5", "--rounds", "2", "--out", str(tmp_path)]
-    assert benchmark.main(argv) == 0
-    record = json.loads((tmp_path / "benchmark.json").read_text(encoding="utf-8"))
-    assert list(record["sections"]) == list(benchmark.SECTIONS)
-    assert all(section["rows"] or section["facts"] for section in record["sections"].values())
+    found = run(tmp_path, "--shapes", "3,7,2,5")["sections"]
+    assert list(found) == list(benchmark.SECTIONS)
+    assert all(section["rows"] or section["facts"] for section in found.values())
 
 
 def test_a_table_marks_what_is_not_there() -> None:
     one = Summary(1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
-    rows = [
-        Row("a", "forward", "base", one, 1024),
-        Row("b", "forward", "base", one),
-        Row("a", "forward", "peer", one._replace(median=2.0, ratio=2.0, ratio_q1=1.5, ratio_q3=2.5)),
-    ]
+    two = one._replace(median=2.0, ratio=2.0, ratio_q1=1.5, ratio_q3=2.5)
+    rows = [Row("a", "forward", "base", one, 1024), Row("b", "forward", "base", one), Row("a", "forward", "peer", two)]
     assert markdown.tables(Result("title", "about", "base", rows, mean=True)).splitlines() == [
         "| forward | a | b | geometric mean |",
         "| --- | ---: | ---: | ---: |",

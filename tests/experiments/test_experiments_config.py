@@ -10,7 +10,7 @@ import typing
 from pathlib import Path
 
 import pytest
-from small_run import ADDING
+from small_run import ADDING, begins, errors, load
 
 import jlstm
 from experiments import config, schema, task_schema
@@ -19,21 +19,12 @@ from experiments.run import CONFIGS, main
 CHAR_LM = str(CONFIGS / "char_lm.toml")
 ANY_TASK = " or ".join(f'"{name}"' for name in task_schema.TASKS)
 
-
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def write(path: Path, text: str) -> str:
     path.write_text(text)
     return str(path)
-
-
-def errors(capsys: pytest.CaptureFixture[str], *argv: str) -> list[str]:
-    """The lines that a wrong command line prints."""
-    assert main(argv) == 2
-    shown = capsys.readouterr()
-    assert shown.out == ""
-    return shown.err.splitlines()
 
 
 def test_all_errors_of_a_file_at_once_each_on_a_line_that_says_what_to_type(
@@ -58,95 +49,56 @@ def test_all_errors_of_a_file_at_once_each_on_a_line_that_says_what_to_type(
     ]
 
 
-@pytest.mark.parametrize(
-    ("argv", "line"),
-    [
-        (
-            ["none.toml"],
-            "none.toml: expected a config file: No such file or directory. Type python -m experiments.run --list",
-        ),
-        ([], "command line: expected a config. Type python -m experiments.run configs/adding.toml."),
-        ([ADDING, "steps=3"], "command line: expected table.key=value, got 'steps=3'. Did you mean train.steps=3?"),
-        (
-            [ADDING, "train.steps"],
-            "command line: expected table.key=value, got 'train.steps'. Type for example train.steps=3000.",
-        ),
-        ([ADDING, "trian.steps=3"], "command line: trian: unknown table. Did you mean [train]?"),
-        (
-            [ADDING, "task.name=addin"],
-            f'command line: task.name: expected {ANY_TASK}, got "addin". Type task.name=adding.',
-        ),
-        (
-            [ADDING, "train.seed=true"],
-            "command line: train.seed: expected an integer, got true. Type for example train.seed=0.",
-        ),
-        (
-            [ADDING, "data.path=/x"],
-            f'{ADDING}: data.path: expected nothing for adding, which has its own data, got "/x". Leave it out.',
-        ),
-        (
-            [ADDING, "model.cell=ProjectedLSTM"],
-            f"{ADDING}: model.projected_size: expected > 0 for ProjectedLSTM, got 0. Type model.projected_size=32.",
-        ),
-        (
-            [ADDING, "model.cell=GRU"],
-            f'{ADDING}: model.forget_bias: expected nothing for GRU, which has no forget gate, got "chrono". Type ',
-        ),
-        ([ADDING, "x.y=3"], "command line: x: unknown table. The tables are task, model, train, sweep, "),
-        ([ADDING, "train.a.b=2"], "command line: expected table.key=value, got 'train.a.b=2'. Type for example "),
-        (
-            [ADDING, "sweep.train.seed=[1]"],
-            f"{ADDING}: sweep.train.seed: unknown key. Type sweep.seeds=16, and train.seed=0 for the first.",
-        ),
-        (
-            [ADDING, "sweep.train.clip=3"],
-            "command line: sweep.train.clip: expected a list, got 3. Type sweep.train.clip=[3].",
-        ),
-        (
-            [ADDING, "sweep.train.clip=[1.0, 1.0]"],
-            f"{ADDING}: sweep.train.clip: expected different values in a list, got [1.0, 1.0].",
-        ),
-        ([ADDING, "sweep.train.clip=[-1, 1]"], f"{ADDING}: [sweep]: train.clip: expected > 0, got -1. Type for "),
-        ([ADDING, "sweep.train.clipp=[1]"], f"{ADDING}: [sweep]: train.clipp: unknown key. Did you mean train.clip?"),
-        ([ADDING, "sweep.run.dir=[1]"], "command line: sweep.run: unknown key. [sweep] has seeds, parallel, task, "),
-        ([ADDING, "sweep.train=3"], "command line: sweep.train: expected a table, got 3. Type for example "),
-        ([ADDING, "--over"], "command line: unrecognized arguments: --over. Type python -m experiments.run --help."),
-        (
-            [ADDING, "--resume", "--overwrite"],
-            "command line: argument --overwrite: not allowed with argument --resume. Type ",
-        ),
-        (
-            [CHAR_LM, "model.bidirectional=true"],
-            f"{CHAR_LM}: model.bidirectional: expected false for char_lm, got true",
-        ),
-        (
-            [CHAR_LM, "data.path=/no/such/text"],
-            "corpus: data.path: expected a text file or a directory, got '/no/such/text'",
-        ),
-    ],
-)
-def test_one_wrong_thing_is_one_line(argv: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
-    (shown,) = errors(capsys, *argv)
-    assert shown.startswith(line)
+# what is typed; how the one line begins
+WRONG = [
+    ([], "command line: expected a config. Type python -m experiments.run configs/adding.toml."),
+    (["none.toml"], "none.toml: expected a config file: No such file or directory. Type ...--list"),
+    ([ADDING, "steps=3"], "command line: expected table.key=value, got 'steps=3'. Did you mean train.steps=3?"),
+    ([ADDING, "train.steps"], "command line: expected table.key=value, got 'train.steps'. Type ...=3000."),
+    ([ADDING, "train.a.b=2"], "command line: expected table.key=value, got 'train.a.b=2'. Type for example "),
+    ([ADDING, "trian.steps=3"], "command line: trian: unknown table. Did you mean [train]?"),
+    ([ADDING, "x.y=3"], "command line: x: unknown table. The tables are task, model, train, sweep, "),
+    ([ADDING, "task.name=addin"], f'command line: task.name: expected {ANY_TASK}, got "addin". Type ...=adding.'),
+    ([ADDING, "train.seed=true"], "command line: train.seed: expected an integer, got true. Type ...=0."),
+    ([ADDING, "data.path=/x"], f'{ADDING}: data.path: expected nothing for adding, ..., got "/x". Leave it out.'),
+    (
+        [ADDING, "model.cell=ProjectedLSTM"],
+        f"{ADDING}: model.projected_size: expected > 0 ..., got 0. Type ...=32.",
+    ),
+    ([ADDING, "model.cell=GRU"], f'{ADDING}: model.forget_bias: expected nothing for GRU, ..., got "chrono". Type '),
+    ([ADDING, "sweep.train.seed=[1]"], f"{ADDING}: sweep.train.seed: unknown key. Type sweep.seeds=16, ...=0 for "),
+    ([ADDING, "sweep.train.clip=3"], "command line: sweep.train.clip: expected a list, got 3. Type ...=[3]."),
+    ([ADDING, "sweep.train.clip=[1.0, 1.0]"], f"{ADDING}: sweep.train.clip: expected different ..., got [1.0, 1.0]."),
+    ([ADDING, "sweep.train.clip=[-1, 1]"], f"{ADDING}: [sweep]: train.clip: expected > 0, got -1. Type for "),
+    ([ADDING, "sweep.train.clipp=[1]"], f"{ADDING}: [sweep]: train.clipp: unknown key. Did you mean train.clip?"),
+    ([ADDING, "sweep.run.dir=[1]"], "command line: sweep.run: unknown key. [sweep] has seeds, parallel, task, "),
+    ([ADDING, "sweep.train=3"], "command line: sweep.train: expected a table, got 3. Type for example "),
+    ([ADDING, "--over"], "command line: unrecognized arguments: --over. Type python -m experiments.run --help."),
+    ([ADDING, "--resume", "--overwrite"], "command line: argument --overwrite: not allowed with ...--resume. Type "),
+    ([CHAR_LM, "model.bidirectional=true"], f"{CHAR_LM}: model.bidirectional: expected false for char_lm, got true"),
+    ([CHAR_LM, "data.path=/no/text"], "corpus: data.path: expected a text file or a directory, got '/no/text'"),
+]
+# the text of x.toml; how the one line begins, behind the file's name
+WRONG_FILES = [
+    ("steps = [", "not TOML: "),
+    ("train = 3\n[task]\nname = 'adding'\n", "train: expected a table [train], got 3. Write [train] on a line of"),
+    ("task = 3\n", "task: expected a table [task], got 3. Write [task] on a line of its own."),
+    ("[train]\nsteps = 3\n", f"task.name: expected {ANY_TASK}, got nothing. Type task.name=adding."),
+    ("extends = 3\n", 'extends: expected the name of a file, got 3. Write extends = "x.toml".'),
+    ("extends = 'x.toml'\n", "`extends` goes in a circle, x.toml -> x.toml. Remove one of these `extends` lines."),
+]
 
 
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [
-        ("steps = [", "not TOML: "),
-        (
-            "train = 3\n[task]\nname = 'adding'\n",
-            "train: expected a table [train], got 3. Write [train] on a line of its own.",
-        ),
-        ("task = 3\n", "task: expected a table [task], got 3. Write [task] on a line of its own."),
-        ("[train]\nsteps = 3\n", f"task.name: expected {ANY_TASK}, got nothing. Type task.name=adding."),
-        ("extends = 3\n", 'extends: expected the name of a file, got 3. Write extends = "x.toml".'),
-        ("extends = 'x.toml'\n", "`extends` goes in a circle, x.toml -> x.toml. Remove one of these `extends` lines."),
-    ],
-)
-def test_one_wrong_file_is_one_line(text: str, line: str, capsys: pytest.CaptureFixture[str]) -> None:
-    (shown,) = errors(capsys, write(Path("x.toml"), text))
-    assert shown.startswith(f"x.toml: {line}")
+@pytest.mark.parametrize(("argv", "words"), WRONG)
+def test_one_wrong_thing_is_one_line(argv: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (line,) = errors(capsys, *argv)
+    assert begins(line, words), line
+
+
+@pytest.mark.parametrize(("text", "words"), WRONG_FILES)
+def test_one_wrong_file_is_one_line(text: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (line,) = errors(capsys, write(Path("x.toml"), text))
+    assert begins(line, f"x.toml: {words}"), line
 
 
 def test_extends_lays_a_file_over_another_and_overrides_over_both(tmp_path: Path) -> None:
@@ -176,17 +128,15 @@ def test_an_error_names_the_extended_file_it_is_in(tmp_path: Path, capsys: pytes
 def test_print_config_is_a_config(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main([ADDING, "train.seed=5", "--print-config"]) == 0
     printed = write(tmp_path / "printed.toml", capsys.readouterr().out)
-    assert config.load(printed).config == config.load(ADDING, ["train.seed=5"]).config
+    assert config.load(printed).config == load("train.seed=5")
 
 
 def test_list_shows_every_config_with_its_first_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--list"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    listed = [line.partition(":") for line in capsys.readouterr().out.splitlines()]
     files = sorted(CONFIGS.rglob("*.toml"))
-    assert [line.partition(":")[0] for line in lines] == [
-        f"configs/{file.relative_to(CONFIGS).as_posix()}" for file in files
-    ]
-    assert all(len(line.partition(":")[2]) > 10 for line in lines)
+    assert [name for name, *_ in listed] == [f"configs/{file.relative_to(CONFIGS).as_posix()}" for file in files]
+    assert all(len(said) > 10 for *_, said in listed)
 
 
 def test_dry_run_counts_parameters_and_makes_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import tomllib
 import typing
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 import pytest
 import tomli_w
 from pydantic_core import PydanticUndefined
-from small_run import ADDING, TINY, lines
+from small_run import ADDING, TINY, begins, errors, lines, load, record
 
 import jlstm
 from experiments import config, schema, tasks
@@ -29,80 +28,42 @@ PLAIN = "model.forget_bias=1.0"
 ANY = " or ".join(f'"{name}"' for name in schema.WRAPPERS)
 ZONEOUT = '{name="Zoneout", h_rate=0.05, c_rate=0.2}'
 CLIP = '{name="ClipGates", limit=0.01}'
+ONE = f"model.wrappers=[{ZONEOUT}]"
+NO_MEMORY = "model.wrappers: Zoneout: c_rate: expected 0"
 
-# what is typed; how the one line begins
-WRONG = [
-    (
-        ["model.wrappers=Zoneout"],
-        f'command line: model.wrappers: expected a list, got "Zoneout". Type for example model.wrappers=[{ZONEOUT}].',
-    ),
-    (
-        ['model.wrappers=["Zoneout"]'],
-        f'command line: model.wrappers[0]: expected a table, got "Zoneout". Type for example {ZONEOUT}.',
-    ),
-    (
-        ["model.wrappers=[{h_rate=0.1}]"],
-        f"command line: model.wrappers[0].name: expected {ANY}, got nothing. Type for example {ZONEOUT}.",
-    ),
-    (
-        ['model.wrappers=[{name="DropConect", rate=0.1}]'],
-        f'command line: model.wrappers[0].name: expected {ANY}, got "DropConect". Type for example '
-        '{name="DropConnect", rate=0.5}.',
-    ),
-    (
-        ['model.wrappers=[{name="DropConnect"}]'],
-        "command line: model.wrappers[0].rate: expected a value, got nothing. Type for example {name=",
-    ),
-    (
-        [f'model.wrappers=[{ZONEOUT}, {{name="Zoneout", c_rate=1}}]'],
-        "command line: model.wrappers[1].c_rate: expected < 1, got 1. Type for example {name=",
-    ),
-    (
-        ['model.wrappers=[{name="ClipGates", limit=0}]'],
-        "command line: model.wrappers[0].limit: expected > 0, got 0. Type for example {name=",
-    ),
-    (
-        ['model.wrappers=[{name="Zoneout", h_rte=0.1}]'],
-        "command line: model.wrappers[0].h_rte: unknown key. Did you mean h_rate?",
-    ),
-    (
-        ['model.wrappers=[{name="ClipGates", limit=1.0, cell="LSTM"}]'],
-        "command line: model.wrappers[0].cell: unknown key. ClipGates has limit.",
-    ),
-    (
-        ['sweep.model.wrappers=[[], [{name="DropConnect", rate=-1}]]'],
-        f"{ADDING}: [sweep]: model.wrappers[0].rate: expected >= 0, got -1. Type for example {{name=",
-    ),
-    (
-        [f"sweep.model.wrappers=[{ZONEOUT}]"],
-        f"{ADDING}: [sweep]: model.wrappers: expected a list, got {ZONEOUT}. Type for example model.wrappers=[{{name=",
-    ),
-    # What does not fit what is inside: the library's own words.
-    (
-        ["model.cell=SLSTM", "model.cell_clip=1.0"],
-        f"{ADDING}: model.cell_clip: expected 0 for SLSTM, got 1.0. Leave it out.",
-    ),
-    (
-        ["model.cell=GRU", f"sweep.model.wrappers=[[], [{ZONEOUT}]]"],
-        f"{ADDING}: model.wrappers: Zoneout: c_rate: expected 0, since GRU has no memory beside h",
-    ),
+# a value of model.wrappers; how the one line goes on behind this key
+VALUES = [
+    ("Zoneout", f': expected a list, got "Zoneout". Type for example model.wrappers=[{ZONEOUT}].'),
+    ('["Zoneout"]', f'[0]: expected a table, got "Zoneout". Type for example {ZONEOUT}.'),
+    ("[{h_rate=0.1}]", f"[0].name: expected {ANY}, got nothing. Type for example {ZONEOUT}."),
+    ('[{name="DropConect", rate=0.1}]', f'[0].name: expected {ANY}, got "DropConect". Type ..., rate=0.5}}.'),
+    ('[{name="DropConnect"}]', "[0].rate: expected a value, got nothing. Type for example {name="),
+    (f'[{ZONEOUT}, {{name="Zoneout", c_rate=1}}]', "[1].c_rate: expected < 1, got 1. Type for example {name="),
+    ('[{name="ClipGates", limit=0}]', "[0].limit: expected > 0, got 0. Type for example {name="),
+    ('[{name="Zoneout", h_rte=0.1}]', "[0].h_rte: unknown key. Did you mean h_rate?"),
+    ('[{name="ClipGates", limit=1.0, cell="LSTM"}]', "[0].cell: unknown key. ClipGates has limit."),
+]
+# overrides that contradict each other, or in a sweep; how the one line goes on behind the file
+TOGETHER = [
+    (['sweep.model.wrappers=[[], [{name="DropConnect", rate=-1}]]'], "[sweep]: ...[0].rate: expected >= 0, got -1."),
+    ([f"sweep.model.wrappers=[{ZONEOUT}]"], f"[sweep]: model.wrappers: expected a list, got {ZONEOUT}. Type ...=[{{"),
+    (["model.cell=SLSTM", "model.cell_clip=1.0"], "model.cell_clip: expected 0 for SLSTM, got 1.0. Leave it out."),
+    # the library's own words
+    (["model.cell=GRU", f"sweep.model.wrappers=[[], [{ZONEOUT}]]"], f"{NO_MEMORY}, since GRU has no memory beside h"),
+    ([ONE, "sweep.model.cell=['LSTM', 'MinLSTM']"], f"{NO_MEMORY}, since MinLSTM has no memory beside h"),
     (
         ["model.cell=MinLSTM", 'model.wrappers=[{name="Zoneout"}, {name="DropConnect", rate=0.1}]'],
-        f"{ADDING}: model.wrappers: DropConnect: cell: expected a cell that names its recurrent_params, got Zoneout",
-    ),
-    (
-        [f"model.wrappers=[{ZONEOUT}]", "sweep.model.cell=['LSTM', 'MinLSTM']"],
-        f"{ADDING}: model.wrappers: Zoneout: c_rate: expected 0, since MinLSTM has no memory beside h",
+        "model.wrappers: DropConnect: cell: expected a cell that names its recurrent_params, got Zoneout",
     ),
 ]
+WRONG = [([f"model.wrappers={value}"], f"command line: model.wrappers{words}") for value, words in VALUES]
+WRONG += [(overrides, f"{ADDING}: {words}") for overrides, words in TOGETHER]
 
 
-@pytest.mark.parametrize(("overrides", "line"), WRONG, ids=range(len(WRONG)))
-def test_one_wrong_thing_is_one_line(overrides: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([ADDING, PLAIN, *overrides]) == 2
-    shown = capsys.readouterr()
-    (err,) = shown.err.splitlines()
-    assert err.startswith(line) and shown.out == ""
+@pytest.mark.parametrize(("overrides", "words"), WRONG, ids=range(len(WRONG)))
+def test_one_wrong_thing_is_one_line(overrides: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (line,) = errors(capsys, ADDING, PLAIN, *overrides)
+    assert begins(line, words), line
 
 
 def test_every_wrapper_can_be_named_with_all_its_fields() -> None:
@@ -114,7 +75,7 @@ def test_every_wrapper_can_be_named_with_all_its_fields() -> None:
             missing = table.model_fields[key].default is PydanticUndefined
             assert field.default == (dataclasses.MISSING if missing else table.model_fields[key].default)
     every = f"model.wrappers={config._show(list(schema.WRAPPERS.values()))}"
-    got = config.load(ADDING, [every, "model.hidden_size=4", PLAIN]).config
+    got = load(every, "model.hidden_size=4", PLAIN)
     inside = jlstm.VariationalDropout(jlstm.DropConnect(jlstm.Zoneout(jlstm.LSTM(4), 0.05, 0.2), 0.5), 0.2, 0.2)
     assert build_cell(got.model, memory=2) == jlstm.ClipGates(inside, 3.0)
     assert schema.Config.model_validate(tomllib.loads(got.toml())) == got
@@ -122,24 +83,21 @@ def test_every_wrapper_can_be_named_with_all_its_fields() -> None:
 
 def test_a_config_without_these_keys_has_the_hash_it_had_before_there_were_any() -> None:
     """So a run that an older version left is resumed."""
-    plain = config.load(ADDING).config
+    plain = load()
     text = tomli_w.dumps(plain.model_dump(exclude=set(schema.NO_NUMBERS)))
     before = text.replace("cell_clip = 0.0\n", "").replace("wrappers = []\n", "")
     assert before != text and plain.sha256() == hashlib.sha256(before.encode()).hexdigest()
-    for changed in (f"model.wrappers=[{ZONEOUT}]", "model.cell_clip=3.0"):
-        assert config.load(ADDING, [changed]).config.sha256() != plain.sha256()
+    assert plain.sha256() not in [load(changed).sha256() for changed in (ONE, "model.cell_clip=3.0")]
 
 
 @pytest.mark.parametrize("name", schema.WRAPPERS)
 def test_noise_is_drawn_in_training_and_never_in_evaluation(name: str) -> None:
     sizes = ["task.length=6", "task.held_out=4", "model.hidden_size=4", "train.batch_size=3", PLAIN]
-    got = config.load(ADDING, [*sizes, f"model.wrappers=[{config._show(schema.WRAPPERS[name])}]"]).config
-    task = tasks.make(got)
-    params = task.init(jax.random.key(0))
-    # The same batch, and a key for the net or none: losses differ exactly where noise is drawn.
-    key = jax.random.key(1)
-    silent = tasks.make(got)
+    got = load(*sizes, f"model.wrappers=[{config._show(schema.WRAPPERS[name])}]")
+    task, silent = (tasks.make(got) for _ in range(2))
     silent.noisy = False  # pyright: ignore[reportAttributeAccessIssue]
+    params, key = task.init(jax.random.key(0)), jax.random.key(1)
+    # The same batch, and a key for the net or none: losses differ exactly where noise is drawn.
     loss, quiet = (float(it.loss(params, None, None, jnp.int32(0), key)[0]) for it in (task, silent))
     assert (loss != quiet) == (name != "ClipGates") == got.model.noisy
     x, target = task.held_out
@@ -148,19 +106,18 @@ def test_noise_is_drawn_in_training_and_never_in_evaluation(name: str) -> None:
 
 
 def test_a_run_of_a_wrapped_cell_its_files_and_its_picture(capsys: pytest.CaptureFixture[str]) -> None:
-    argv = [ADDING, *TINY, "model.dropout=0.0", f"model.wrappers=[{ZONEOUT}]", "run.dir=r"]
+    argv = [ADDING, *TINY, "model.dropout=0.0", ONE, "run.dir=r"]
     assert main(argv) == 0 and Path("r/gates.png").exists()
     shown = capsys.readouterr().out
     assert "left out" not in shown and "gates:" not in shown
     got = config.load("r/config.toml").config
-    assert got == config.load(ADDING, argv[1:]).config
-    net, params = jlstm.load("r/model.safetensors")
-    assert net == tasks.make(got).net and isinstance(net.layers[0], jlstm.Zoneout)
-    value = json.loads(Path("r/run.json").read_text())["result"]["members"][0]["value"]
-    task = tasks.make(got)
-    assert float(task.evaluate(params, task.held_out)) == pytest.approx(value, rel=1e-5)
-    assert main([*argv, "model.wrappers=[]"]) == 2
-    assert "(model.wrappers: [{'name': 'Zoneout', " in capsys.readouterr().err
+    assert got == load(*argv[1:])
+    task, (net, params) = tasks.make(got), jlstm.load("r/model.safetensors")
+    assert net == task.net and isinstance(net.layers[0], jlstm.Zoneout)
+    (member,) = record()["result"]["members"]
+    assert float(task.evaluate(params, task.held_out)) == pytest.approx(member["value"], rel=1e-5)
+    (line,) = errors(capsys, *argv, "model.wrappers=[]")
+    assert "(model.wrappers: [{'name': 'Zoneout', " in line
 
 
 @pytest.mark.usefixtures("no_pictures")

@@ -10,17 +10,17 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import orbax.checkpoint.experimental.v1 as ocp
 import pytest
+from small_run import ADDING, lines, record
 
 from experiments.run import CONFIGS, main
 
 RUN = [
-    str(CONFIGS / "adding.toml"), "task.length=60", "task.held_out=32", "model.hidden_size=32", "model.dropout=0.1",
+    ADDING, "task.length=60", "task.held_out=32", "model.hidden_size=32", "model.dropout=0.1",
     "train.batch_size=32", "train.steps=80", "train.steps_per_call=1", "train.eval_every=9",
     "checkpoint.every=4", "log.every=2",
 ]  # fmt: skip
@@ -32,16 +32,16 @@ class Process:
 
     def __init__(self, directory: Path, *more: str) -> None:
         self.directory, self.log = directory, directory.with_suffix(".log")
-        root = CONFIGS.parent
-        one_device = os.environ["XLA_FLAGS"].replace("device_count=4", "device_count=1")
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(CONFIGS.parent),
+            "XLA_FLAGS": os.environ["XLA_FLAGS"].replace("device_count=4", "device_count=1"),
+            "JAX_COMPILATION_CACHE_DIR": str(directory.parent / "xla"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        }
+        command = [sys.executable, "-m", "experiments.run", *RUN, f"run.dir={directory}", *more, "--resume"]
         with open(self.log, "a", encoding="utf-8") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "experiments.run", *RUN, f"run.dir={directory}", *more, "--resume"],
-                cwd=root,
-                env={**os.environ, "PYTHONPATH": str(root), "XLA_FLAGS": one_device},
-                stdout=log,
-                stderr=log,
-            )
+            self.process = subprocess.Popen(command, cwd=CONFIGS.parent, env=environment, stdout=log, stderr=log)
 
     def metrics(self) -> int:
         file = self.directory / "metrics.jsonl"
@@ -53,30 +53,30 @@ class Process:
         return sorted(int(path.name) for path in found if path.name.isdecimal())
 
     def wait_for_checkpoints(self, count: int) -> None:
-        """They are written beside the steps: lines of metrics say nothing of how far they are."""
+        """Wait for so many whole ones, which lines of metrics do not tell: they are written beside the steps."""
         while self.process.poll() is None and len(self.checkpoints()) < count:
             time.sleep(0.002)
 
     def wait_for(self, lines: int) -> None:
-        """Until metrics.jsonl has so many lines more, or the process ends."""
+        """Wait until metrics.jsonl has so many lines more, or the process ends."""
         before = self.metrics()
-        while self.process.poll() is None and not before + lines <= self.metrics():
-            if self.metrics() < before:  # rewound to its checkpoint
-                before = self.metrics()
+        while self.process.poll() is None and self.metrics() < before + lines:
+            before = min(before, self.metrics())  # the run goes back to its checkpoint
             time.sleep(0.002)
 
     def end(self, number: signal.Signals) -> int:
+        """Send a signal, and give the exit code."""
         self.process.send_signal(number)
-        return self.code()
-
-    def code(self) -> int:
         return self.process.wait(timeout=120)
+
+    def finish(self) -> None:
+        assert self.process.wait(timeout=120) == 0, self.log.read_text()
 
 
 def ends(directory: Path) -> tuple[bytes, list[dict[str, Any]], list[bytes]]:
     """All that must be equal: the last checkpoint, the metrics but for their clock, and the weights."""
-    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
-    metrics = [{key: value for key, value in line.items() if key != "steps_per_second"} for line in lines]
+    metrics = lines(directory / "metrics.jsonl")
+    metrics = [{key: value for key, value in line.items() if key != "steps_per_second"} for line in metrics]
     weights = [file.read_bytes() for file in sorted(directory.glob("*.safetensors"))]
     steps = tomllib.loads((directory / "config.toml").read_text())["train"]["steps"]
     tree: Any = ocp.load(str(directory / "checkpoints" / str(steps)))
@@ -85,30 +85,16 @@ def ends(directory: Path) -> tuple[bytes, list[dict[str, Any]], list[bytes]]:
     return state, metrics, weights
 
 
-def same(one: Path, other: Path) -> None:
-    assert ends(one) == ends(other)
-
-
-@pytest.fixture(autouse=True)
-def compiled_once(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The processes share what they compile."""
-    where = tmp_path_factory.getbasetemp() / "xla"
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(where))
-    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-    yield
-
-
-def whole(path: Path, *more: str) -> Path:
-    """A run that nobody disturbed."""
-    process = Process(path / "whole", *more)
-    assert process.code() == 0, process.log.read_text()
-    return path / "whole"
+def check_ends_like_a_run_left_alone(directory: Path, *more: str) -> None:
+    Process(directory, *more).finish()
+    Process(whole := directory.with_name("whole"), *more).finish()
+    assert ends(directory) == ends(whole)
 
 
 def test_a_sweep_that_is_killed_and_asked_to_stop_ends_like_one_that_was_not(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """SIGKILL, the newest checkpoint damaged besides; then SIGUSR1. And while it runs, nobody else may."""
+    """SIGKILL, the newest checkpoint damaged besides; then SIGUSR1. No second process may run it meanwhile."""
     path = tmp_path / "parts"
     first = Process(path, *SWEEP)
     first.wait_for(lines=1)
@@ -117,7 +103,7 @@ def test_a_sweep_that_is_killed_and_asked_to_stop_ends_like_one_that_was_not(
         assert f"process {first.process.pid} is running it" in capsys.readouterr().err
     first.wait_for_checkpoints(2)
     assert first.end(signal.SIGKILL) == -signal.SIGKILL, first.log.read_text()
-    assert json.loads((path / "run.json").read_text())["status"] == "running"
+    assert record(path)["status"] == "running"
     newest = first.checkpoints()[-1]
     for file in (path / "checkpoints" / str(newest)).rglob("*"):
         if file.is_file():
@@ -127,10 +113,8 @@ def test_a_sweep_that_is_killed_and_asked_to_stop_ends_like_one_that_was_not(
     assert second.end(signal.SIGUSR1) == 128 + signal.SIGUSR1
     log = second.log.read_text()
     assert f"warning: checkpoint {newest} cannot be read" in log and "SIGUSR1 at step" in log
-    assert json.loads((path / "run.json").read_text())["status"] == "interrupted"
-    third = Process(path, *SWEEP)
-    assert third.code() == 0, third.log.read_text()
-    same(path, whole(tmp_path, *SWEEP))
+    assert record(path)["status"] == "interrupted"
+    check_ends_like_a_run_left_alone(path, *SWEEP)
 
 
 def test_no_import_swallows_ctrl_c(tmp_path: Path) -> None:
@@ -145,7 +129,7 @@ def test_no_import_swallows_ctrl_c(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("more", [[], SWEEP], ids=["run", "sweep"])
 def test_ten_kills_at_random_points(more: list[str], tmp_path: Path) -> None:
-    """Twenty over both rows; at any time from the start of the process on, not of the training."""
+    """Signals at any time from the start of the process on, not of the training; twenty over both rows."""
     path, draw = tmp_path / "parts", random.Random(len(more))
     more = [*more, "train.steps=400"]  # more than ten processes come to before they are killed
     ended = []
@@ -158,6 +142,4 @@ def test_ten_kills_at_random_points(more: list[str], tmp_path: Path) -> None:
         ended.append(process.end(number))
         assert ended[-1] in (-number, 128 + number), process.log.read_text()
     assert {-signal.SIGKILL, 128 + signal.SIGTERM} <= set(ended)
-    last = Process(path, *more)
-    assert last.code() == 0, last.log.read_text()
-    same(path, whole(tmp_path, *more))
+    check_ends_like_a_run_left_alone(path, *more)

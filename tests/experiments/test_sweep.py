@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import json
+import itertools
 import threading
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small_run import ADDING, TINY, lines
+from small import bitwise
+from small_run import ADDING, TINY, lines, load, record
 
 import jlstm
-from experiments import config, loop, sweep, table, tasks
+from experiments import loop, sweep, table, tasks
 from experiments.run import main
 from experiments.spread import spread
 from experiments.tasks.adding import AddingTask
@@ -25,27 +26,22 @@ pytestmark = pytest.mark.usefixtures("elsewhere", "no_pictures")
 
 
 def test_what_is_a_number_is_a_member_and_what_is_a_shape_is_a_program() -> None:
-    got = config.load(
-        ADDING,
-        ["sweep.seeds=2", "train.seed=5", "sweep.train.learning_rate=[1e-3, 1e-2]", "sweep.model.hidden_size=[4, 8]"],
-    ).config
+    swept = ["sweep.train.learning_rate=[1e-3, 1e-2]", "sweep.model.hidden_size=[4, 8]"]
+    got = load("sweep.seeds=2", "train.seed=5", *swept)
     one, other = sweep.settings(got)
     assert (one.static, other.static) == ({"model.hidden_size": 4}, {"model.hidden_size": 8})
     assert one.members == other.members
     assert [tuple(member.values()) for member in one.members] == [(1e-3, 5), (1e-3, 6), (1e-2, 5), (1e-2, 6)]
     assert other.config.model.hidden_size == 8
     assert sweep.settings(other.config) == [other._replace(static={})]  # its config.toml is that program alone
-    assert sweep.is_single(config.load(ADDING).config) and not sweep.is_single(got)
+    assert sweep.is_single(load()) and not sweep.is_single(got)
 
 
 # 4 of 6: a part that is full, and one that is not.
 @pytest.mark.parametrize("parallel", [4, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 6))])
 def test_members_equal_their_single_runs(parallel: int) -> None:
-    overrides = [
-        *TINY, "train.steps_per_call=20", f"sweep.parallel={parallel}", "sweep.seeds=3",
-        "sweep.train.learning_rate=[1e-3, 1e-2]", "sweep.train.weight_decay=[0.0, 0.1]",
-    ]  # fmt: skip
-    (setting,) = sweep.settings(config.load(ADDING, overrides).config)
+    swept = ["sweep.seeds=3", "sweep.train.learning_rate=[1e-3, 1e-2]", "sweep.train.weight_decay=[0.0, 0.1]"]
+    (setting,) = sweep.settings(load(*TINY, "train.steps_per_call=20", f"sweep.parallel={parallel}", *swept))
     assert len(setting.members) == 12
     rows = setting.members[:6]
     task = tasks.make(setting.config)
@@ -98,19 +94,19 @@ def test_a_sweep_is_traced_once_however_many_seeds(monkeypatch: pytest.MonkeyPat
 
     single = count()
     assert single > 0 and count("sweep.seeds=16", "sweep.parallel=1") == single
-    assert len(lines("runs/adding/" + next(p.name for p in Path("runs/adding").glob("*-s0-15")) + "/table.jsonl")) == 16
+    (run,) = Path("runs/adding").glob("*-s0-15")
+    assert len(lines(run / "table.jsonl")) == 16
 
 
 def test_a_member_that_diverges_is_frozen_and_the_others_go_on(capsys: pytest.CaptureFixture[str]) -> None:
-    argv = [ADDING, *TINY, "sweep.train.learning_rate=[1e-2, 1e38]", "run.dir=r"]
-    assert main(argv) == 0
+    assert main([ADDING, *TINY, "sweep.train.learning_rate=[1e-2, 1e38]", "run.dir=r"]) == 0
     shown = capsys.readouterr().out
-    sound, bad = json.loads(Path("r/run.json").read_text())["result"]["members"]
+    sound, bad = record()["result"]["members"]
     assert bad["diverged_at"] in (2, 3) and bad["value"] is None
     assert sound["diverged_at"] is None and np.isfinite(sound["value"])
     assert f"diverged at step {bad['diverged_at']}" in next(line for line in shown.splitlines() if "1e+38" in line)
     assert main([ADDING, *TINY, "run.dir=alone"]) == 0
-    (alone,) = json.loads(Path("alone/run.json").read_text())["result"]["members"]
+    (alone,) = record("alone")["result"]["members"]
     assert alone["value"] == pytest.approx(sound["value"], rel=1e-5)
     _, params = jlstm.load("r/model-1.safetensors")
     assert jax.tree.all(jax.tree.map(lambda leaf: bool(jnp.isfinite(leaf).all()), params))
@@ -127,26 +123,21 @@ def test_a_sweep_stops_when_no_member_is_left(capsys: pytest.CaptureFixture[str]
 
 
 def test_state_is_frozen_before_the_bad_step() -> None:
-    got = config.load(ADDING, TINY).config
-    task, train = tasks.make(got), make_train(got)
-    member = members(got, [{}])
-    bad = task.init(jax.random.key(0))
-    start = jax.tree.map(lambda leaf: leaf[None], train.start(jax.tree.map(lambda leaf: leaf[0], member)))
-    nan = jax.tree.map(lambda leaf: leaf * jnp.nan, bad)
-    state = start._replace(params=jax.tree.map(lambda leaf: leaf[None], nan))
-    programs = loop.compile_programs(got, task, [{}])
+    got = load(*TINY)
+    programs = loop.compile_programs(got, tasks.make(got), [{}])
+    start = programs.start()
+    state = start._replace(params=jax.tree.map(lambda leaf: leaf * jnp.nan, start.params))
     after, _ = programs.advance(jax.tree.map(jnp.array, state), None, 4, 2)
     assert int(after.diverged_at[0]) == 5 and int(start.diverged_at[0]) == NEVER
-    assert jax.tree.all(jax.tree.map(np.array_equal, after.opt_state, start.opt_state))
+    bitwise(after.opt_state, start.opt_state)
 
 
 def test_single_runs_end_in_the_table_of_a_sweep(capsys: pytest.CaptureFixture[str]) -> None:
-    rates = ["sweep.train.learning_rate=[1e-2, 1e-3]"]
-    assert main([ADDING, *TINY, *rates, "sweep.seeds=2", "run.dir=sweep"]) == 0
-    for rate in ("1e-2", "1e-3"):
-        for seed in (0, 1):
-            argv = [*TINY, f"train.learning_rate={rate}", f"train.seed={seed}", f"run.dir=single/{rate}-{seed}"]
-            assert main([ADDING, *argv]) == 0
+    argv = [ADDING, *TINY]
+    assert main([*argv, "sweep.train.learning_rate=[1e-2, 1e-3]", "sweep.seeds=2", "run.dir=sweep"]) == 0
+    for rate, seed in itertools.product(("1e-2", "1e-3"), (0, 1)):
+        single = [f"train.learning_rate={rate}", f"train.seed={seed}", f"run.dir=single/{rate}-{seed}"]
+        assert main([*argv, *single]) == 0
     capsys.readouterr()
     assert table.main(["single"]) == 0
     shown = capsys.readouterr().out

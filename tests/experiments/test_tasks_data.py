@@ -1,4 +1,4 @@
-"""Tasks over data, digits, sunspots and the user's own CSV file: what is in them, and no forecast reads the future."""
+"""Tasks over data, digits, sunspots and the user's own CSV file: their contents; no forecast reads the future."""
 
 from __future__ import annotations
 
@@ -12,37 +12,43 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_run import errors, made
 
 import jlstm
-from experiments import bundled, config, tasks
+from experiments import bundled
 from experiments.config import UsageError
-from experiments.run import CONFIGS, main
+from experiments.run import CONFIGS
 from experiments.tasks import digits
 
-TINY = ["model.hidden_size=3", "train.batch_size=4"]
 README = (CONFIGS / "data" / "README.md").read_text(encoding="utf-8")
 
-
-def made(name: str, *overrides: str) -> Any:
-    """A small task from its own config."""
-    return tasks.make(config.load(str(CONFIGS / f"{name}.toml"), [*TINY, *overrides]).config)
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
-def table(path: Path, rows: int = 40, **changed: float) -> str:
-    """A CSV file with a, b = a² and a name; `a39=7` puts a 7 into row 39 of a."""
-    a = np.round(np.sin(np.arange(rows)), 3)
-    cells = {"a": a, "b": a**2}
-    for place, value in changed.items():
-        cells[place[0]][int(place[1:])] = value
-    lines = [f"{x:.6g},{y:.6g},day {i}" for i, (x, y) in enumerate(zip(*cells.values(), strict=True))]
-    path.write_text("\n".join(["a,b,name", *lines]) + "\n")
-    return str(path)
+def initial(task: Any) -> Any:
+    """The parameters that training starts from."""
+    return jax.jit(task.init)(jax.random.key(0))
 
 
-def from_table(path: str, *overrides: str) -> Any:
-    """The task of a `table`: b two rows on from three rows of a and b."""
-    shape = ['task.inputs=["a","b"]', "task.target=b", "task.length=3", "task.horizon=2"]
-    return made("csv", f"data.path={path}", *shape, *overrides)
+def answers(task: Any, params: Any, x: Any) -> np.ndarray:
+    """The outputs of the task's net."""
+    return np.asarray(jlstm.unroll(task.net, params, jnp.asarray(x, jnp.float32))[1])
+
+
+def findings(task: Any, params: Any) -> Any:
+    return task.findings(params, jax.random.key(0))
+
+
+# The columns of a CSV file, a and b = a².
+ROWS = np.array([[a, float(f"{a**2:.6g}")] for a in np.round(np.sin(np.arange(40)), 3)])
+
+
+def from_file(rows: np.ndarray, *overrides: str) -> Any:
+    """The task of a CSV file with these rows: b two rows on from three rows of a and b."""
+    lines = [f"{a:.6g},{b:.6g},day {i}" for i, (a, b) in enumerate(rows)]
+    Path("t.csv").write_text("\n".join(["a,b,name", *lines]) + "\n")
+    window = ['task.inputs=["a","b"]', "task.target=b", "task.length=3", "task.horizon=2"]
+    return made("csv", "data.path=t.csv", *window, *overrides)
 
 
 def test_the_folds_of_digits_are_disjoint_and_cover_all() -> None:
@@ -67,13 +73,13 @@ def test_digits_are_read_in_order_and_scored_as_the_share_that_is_right(order: s
     np.testing.assert_array_equal(x.reshape(-1, 64), images[test].reshape(-1, 64) / 16)
     np.testing.assert_array_equal(truth, labels[test])
     assert x.shape[1:] == shape == task.batch_shape().shape[1:]
-    params = jax.jit(task.init)(jax.random.key(0))
-    answers = np.argmax(jlstm.unroll(task.net, params, jnp.asarray(x))[1], axis=1)
-    assert task.evaluate(params, task.test) == pytest.approx(100 * np.mean(answers == truth))
+    params = initial(task)
+    right = answers(task, params, x).argmax(axis=1) == truth
+    assert task.evaluate(params, task.test) == pytest.approx(100 * np.mean(right))
 
 
 def test_sunspots_are_the_series_of_the_protocol() -> None:
-    """The years, and what a linear map of 12 of them reaches in each span, fitted here once more."""
+    """The years, and the error of a linear map of 12 of them in each span, fitted here once more."""
     task = made("sunspots", "task.held_out=35")
     series = task.series
     assert (task.years[0], task.years[-1], len(task.years)) == (1700, 1979, 280)
@@ -90,68 +96,64 @@ def test_sunspots_are_the_series_of_the_protocol() -> None:
     assert task.baselines()["linear"] == pytest.approx(errors[209:].mean())
     years = task.years[series.answers(series.held_out)]
     assert (years[0], years[-1], len(task.data.ends)) == (1886, 1920, 1886 - 1712)
-    params = jax.jit(task.init)(jax.random.key(0))
-    numbers = task.findings(params, jax.random.key(0)).numbers
+    params = initial(task)
+    numbers = findings(task, params).numbers
     both = (35 * numbers["ARV 1921-1955"] + 24 * numbers["ARV 1956-1979"]) / 59
     assert task.evaluate(params, task.test) == pytest.approx(both, rel=1e-5)
 
 
 def test_square_roots_are_the_nets_alone() -> None:
-    """It reads and answers them; the measure and the picture are in the units of the series."""
+    """The net reads and answers roots; the measure and the picture are in the units of the series."""
     task = made("sunspots", "task.held_out=35", "task.root=true")
-    numbers, rows = task.series.target, slice(1979 - 1700, None)
+    numbers, last = task.series.target, 1979 - 1700
     roots, past = np.sqrt(numbers), np.sqrt(numbers[: 1886 - 1700])
     z = (roots - past.mean()) / past.std()
-    params = jax.jit(task.init)(jax.random.key(0))
-    y = np.asarray(jlstm.unroll(task.net, params, jnp.asarray(z[rows.start - 12 : rows.start, None], jnp.float32))[1])
-    said = max(past.mean() + past.std() * (z[rows.start - 1] + y[0]), 0) ** 2
-    assert task.findings(params, jax.random.key(0)).forecast.predicted[-1] == pytest.approx(said, rel=1e-4)
-    last = task.windows(task.span(1979, 1979))
-    assert task.evaluate(params, last) == pytest.approx((said - numbers[-1]) ** 2 / 1535, rel=1e-3)
+    params = initial(task)
+    (y,) = answers(task, params, z[last - 12 : last, None])
+    said = max(past.mean() + past.std() * (z[last - 1] + y), 0) ** 2
+    assert findings(task, params).forecast.predicted[-1] == pytest.approx(said, rel=1e-4)
+    window = task.windows(task.span(1979, 1979))
+    assert task.evaluate(params, window) == pytest.approx((said - numbers[-1]) ** 2 / 1535, rel=1e-3)
     low = (*params[:-1], params[-1]._replace(b=params[-1].b - 9))
-    assert task.evaluate(low, last) == pytest.approx(numbers[-1] ** 2 / 1535, rel=1e-5)  # no number is below 0
+    assert task.evaluate(low, window) == pytest.approx(numbers[-1] ** 2 / 1535, rel=1e-5)  # no number is below 0
 
 
 @pytest.mark.parametrize("difference", ["true", "false"])
-def test_a_forecast_is_measured_in_the_units_of_the_target(tmp_path: Path, difference: str) -> None:
-    """Every window, cut out of the columns one after the other."""
-    task = from_table(table(tmp_path / "t.csv"), f"task.difference={difference}")
-    a = np.round(np.sin(np.arange(40)), 3)
-    rows = np.stack([a, np.array([float(f"{v:.6g}") for v in a**2])], axis=1)
+def test_a_forecast_is_measured_in_the_units_of_the_target(difference: str) -> None:
+    """The expected forecasts come from windows that are cut out of the columns one after the other."""
+    task, rows = from_file(ROWS, f"task.difference={difference}"), ROWS
     mean, deviation = rows[:28].mean(axis=0), rows[:28].std(axis=0)  # 8 rows to test, 4 held out
-    params = jax.jit(task.init)(jax.random.key(0))
+    params = initial(task)
     windows = np.stack([(rows[answer - 4 : answer - 1] - mean) / deviation for answer in range(32, 40)])
-    y = np.asarray(jlstm.unroll(task.net, params, jnp.asarray(windows, jnp.float32))[1])[:, 0]
+    y = answers(task, params, windows)[:, 0]
     said = deviation[1] * y + (mean[1] if difference == "false" else rows[30:38, 1])
     error = np.sqrt(np.mean((said - rows[32:, 1]) ** 2))
     assert jax.jit(task.evaluate)(params, task.test) == pytest.approx(error, rel=1e-4)
-    assert task.baselines()["repeat the last value"] == pytest.approx(
-        np.sqrt(np.mean((rows[32:, 1] - rows[30:-2, 1]) ** 2))
-    )
-    assert task.findings(params, jax.random.key(0)).forecast.predicted[-8:] == pytest.approx(said, rel=1e-4)
+    error = np.sqrt(np.mean((rows[30:-2, 1] - rows[32:, 1]) ** 2))
+    assert task.baselines()["repeat the last value"] == pytest.approx(error)
+    assert findings(task, params).forecast.predicted[-8:] == pytest.approx(said, rel=1e-4)
 
 
 @pytest.mark.parametrize(("row", "seen"), [(39, 0), (36, 2), (33, 3)])
-def test_no_window_reads_the_future(tmp_path: Path, row: int, seen: int) -> None:
+def test_no_window_reads_the_future(row: int, seen: int) -> None:
     """A later value changes the inputs of no earlier window and nothing that is fitted; it reaches `seen` windows."""
-    task, other = (
-        from_table(path) for path in (table(tmp_path / "t.csv"), table(tmp_path / "u.csv", **{f"b{row}": 7.0}))
-    )
+    changed = ROWS.copy()
+    changed[row, 1] = 7.0
+    task, other = from_file(ROWS), from_file(changed)
     assert (task.mean, task.deviation) == (other.mean, other.deviation)
     for part in ("data", "held_out"):
         assert all(map(np.array_equal, getattr(task, part), getattr(other, part)))
-    params = jax.jit(task.init)(jax.random.key(0))
-    forecasts = jax.jit(task.forecasts)
+    params, forecasts = initial(task), jax.jit(task.forecasts)
     one, two = (forecasts(params, each.test) for each in (task, other))
-    changed = np.flatnonzero(np.asarray(one != two)) + 32  # the row that is forecast
-    assert all(at - 2 >= row for at in changed) and len(changed) == seen
+    differ = np.flatnonzero(np.asarray(one != two)) + 32  # the row that is forecast
+    assert all(at - 2 >= row for at in differ) and len(differ) == seen
     assert len(task.data.ends) == 28 - 4 and len(task.held_out.ends) == 4 and len(task.test.ends) == 8
 
 
-def test_noise_changes_the_inputs_of_training(tmp_path: Path) -> None:
-    quiet, noisy = (from_table(table(tmp_path / "t.csv"), f"task.noise={noise}") for noise in (0.0, 0.5))
-    params = jax.jit(quiet.init)(jax.random.key(0))
-    losses = [jax.jit(task.loss)(params, None, task.data, 0, jax.random.key(1))[0] for task in (quiet, noisy)]
+def test_noise_changes_the_inputs_of_training() -> None:
+    quiet, noisy = (from_file(ROWS, f"task.noise={noise}") for noise in (0.0, 0.5))
+    given = initial(quiet), None, quiet.data, 0, jax.random.key(1)
+    losses = [jax.jit(task.loss)(*given)[0] for task in (quiet, noisy)]
     assert losses[0] != losses[1]
 
 
@@ -187,43 +189,34 @@ HOSTILE = {
 }  # fmt: skip
 
 
-def wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str], *overrides: str) -> list[str]:
-    """What a command line prints that is refused before anything is written."""
-    run = tmp_path / "run"
-    argv = [str(CONFIGS / "csv.toml"), *TINY, "task.inputs=[]", "task.length=3", "task.horizon=1", *overrides]
-    assert main([*argv, f"run.dir={run}"]) == 2
-    shown = capsys.readouterr()
-    assert shown.out == "" and not run.exists()
-    return shown.err.splitlines()
+def wrong(capsys: pytest.CaptureFixture[str], path: str, *overrides: str) -> list[str]:
+    """The lines about a file that is refused before anything is written."""
+    window = ["task.inputs=[]", "task.target=b", "task.length=3", "task.horizon=1", *overrides]
+    found = errors(capsys, str(CONFIGS / "csv.toml"), f"data.path={path}", "run.dir=run", *window)
+    assert not Path("run").exists()
+    return found
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_mistake_in_the_file_is_one_line(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistake_in_the_file_is_one_line(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     text, expected = HOSTILE[name]
-    file = tmp_path / "t.csv"
-    file.write_bytes(text if isinstance(text, bytes) else text.encode())
-    more = ['task.delimiter=";"'] if name == "comma" else []
-    (line,) = wrong(tmp_path, capsys, f"data.path={file}", "task.target=b", *more)
-    assert expected in line and str(file) in line
+    Path("t.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
+    (line,) = wrong(capsys, "t.csv", *(['task.delimiter=";"'] if name == "comma" else []))
+    assert expected in line and "t.csv" in line
 
 
-@pytest.mark.parametrize(
-    ("overrides", "expected"),
-    [
-        (["data.path=nowhere.csv"], "data.path: expected a CSV file, got 'nowhere.csv': No such file or directory."),
-        (["data.path=."], "data.path: expected a CSV file, got '.': Is a directory."),
-        (["data.path="], "data.path: expected a CSV file, got nothing. Type data.path=/path/to/table.csv."),
-    ],
-)
-def test_no_file(overrides: list[str], expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (line,) = wrong(tmp_path, capsys, "task.target=b", *overrides)
-    assert expected in line
+PATHS = {"nowhere.csv": "'nowhere.csv': No such file or directory.", ".": "'.': Is a directory.", "": "nothing. Type "}
 
 
-def test_many_mistakes_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "t.csv"
-    file.write_text("a,b\n" + "1,x\n" * 40)
-    lines = wrong(tmp_path, capsys, f"data.path={file}", "task.target=b")
+@pytest.mark.parametrize(("path", "got"), PATHS.items())
+def test_no_file(path: str, got: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (line,) = wrong(capsys, path)
+    assert f"data.path: expected a CSV file, got {got}" in line
+
+
+def test_many_mistakes_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("t.csv").write_text("a,b\n" + "1,x\n" * 40)
+    lines = wrong(capsys, "t.csv")
     assert len(lines) == 6 and lines[-1].endswith("35 more mistakes of these kinds.")
 
 
@@ -233,6 +226,6 @@ def test_a_package_that_is_missing_is_named_with_the_line_to_type(
 ) -> None:
     for loaded in [module, *(m for m in sys.modules if m.startswith(f"{module}."))]:
         monkeypatch.setitem(sys.modules, loaded, None)
-    with pytest.raises(UsageError, match=re.escape('not installed. Type pip install -e ".[experiments]"')) as caught:
+    with pytest.raises(UsageError, match=rf"expected the package {module}.*pip install .*\[experiments\]") as caught:
         made(name)
-    assert f"expected the package {module}" in str(caught.value) and len(caught.value.args) == 1
+    assert len(caught.value.args) == 1

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import os
+import contextlib
 import signal
 import sys
 import types
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
-from small_run import ADDING, TINY, lines
+from small_run import ADDING, TINY, errors, lines, load, record, stopped
 
-from experiments import config, directory, loop, report, tracker
+from experiments import directory, loop, tracker
 from experiments.run import main
 
-ARGV = [ADDING, *TINY, "run.dir=r"]
+PLAIN = [ADDING, *TINY, "run.dir=r"]
+ARGV = [*PLAIN, "log.tracker=mine:Mine"]
 METRICS = "r/metrics.jsonl"
 RESULT = {"measure": "error", "members": [{"train.seed": 0, "value": 0.5}]}
 
@@ -60,57 +61,48 @@ def mine(elsewhere: None, no_pictures: None, monkeypatch: pytest.MonkeyPatch) ->
     return module
 
 
+def names() -> list[str]:
+    """The methods of the tracker that were called."""
+    return [name for name, *_ in Mine.told]
+
+
 def test_a_run_tells_its_tracker_what_it_writes_down() -> None:
-    assert main([*ARGV, "log.tracker=mine:Mine"]) == 0
-    record = json.loads(Path("r/run.json").read_text())
-    assert Mine.told == [
-        ("made", Path("r")),
-        ("begin", "adding/r", record["id"], record["config"]),
-        *(("log", line) for line in lines(METRICS)),
-        ("finish", record["result"]),
-        ("close", 0),
-    ]
+    assert main(ARGV) == 0
+    run, logs = record(), [("log", line) for line in lines(METRICS)]
+    begin = ("begin", "adding/r", run["id"], run["config"])
+    assert Mine.told == [("made", Path("r")), begin, *logs, ("finish", run["result"]), ("close", 0)]
     assert [line["step"] for line in lines(METRICS)] == [2, 3, 3, 5, 6, 6]
 
 
-def test_a_run_that_is_interrupted_and_resumed_is_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    advance = report.Progress.advance
-
-    def interrupt(self: report.Progress, step: int, loss: float, *, quiet: bool = False) -> None:
-        advance(self, step, loss, quiet=quiet)
-        if step == 5:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(report.Progress, "advance", interrupt)
-        assert main([*ARGV, "log.tracker=mine:Mine"]) == 143
+def test_a_run_that_is_interrupted_and_resumed_is_one_run() -> None:
+    with stopped(signal.SIGTERM):
+        assert main(ARGV) == 143
     _, begin, *logs, close = Mine.told
     assert close == ("close", 143) and [what for what, _ in logs] == ["log"] * 4
     Mine.told.clear()
-    assert main([*ARGV, "log.tracker=mine:Mine", "--resume"]) == 0
+    assert main([*ARGV, "--resume"]) == 0
     assert Mine.told[1] == begin and Mine.told[-1] == ("close", 0)
-    logs += [what for what in Mine.told if what[0] == "log"]
+    logs += [told for told in Mine.told if told[0] == "log"]
     assert logs == [("log", line) for line in lines(METRICS)]
 
 
-def test_a_run_has_one_id_until_it_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And a tracker can come when it is resumed."""
-    monkeypatch.setattr(loop, "train", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+def test_a_run_has_one_id_until_it_is_started_again() -> None:
+    """A run may also get its tracker when it is resumed."""
     ids = []
-    for more in ([], ["--resume", "log.tracker=mine:Mine"], ["--overwrite", "log.tracker=mine:Mine"]):
-        assert main([*ARGV, *more]) == 130
-        ids.append(json.loads(Path("r/run.json").read_text())["id"])
+    for argv in (PLAIN, [*ARGV, "--resume"], [*ARGV, "--overwrite"]):
+        with mock.patch.object(loop, "train", side_effect=KeyboardInterrupt):
+            assert main(argv) == 130
+        ids.append(record()["id"])
     assert ids[0] == ids[1] != ids[2]
     assert [told[2] for told in Mine.told if told[0] == "begin"] == ids[1:]
 
 
 def test_a_tracker_that_raises_is_one_warning_and_the_run_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
     Mine.fails = {"log"}
-    assert main([*ARGV, "log.tracker=mine:Mine"]) == 0
+    assert main(ARGV) == 0
     (warning,) = [line for line in capsys.readouterr().out.splitlines() if "tracker" in line]
-    what = "ConnectionError: no server for log"
-    assert warning == f"warning: log.tracker: mine:Mine failed: {what}. It is left out, metrics.jsonl has it all."
-    assert len(lines(METRICS)) == 6 and [what for what, *_ in Mine.told] == ["made", "begin", "close"]
+    assert warning.startswith("warning: log.tracker: mine:Mine failed: ConnectionError: no server for log. ")
+    assert len(lines(METRICS)) == 6 and names() == ["made", "begin", "close"]
 
 
 @pytest.mark.parametrize("when", ["made", "begin", "log", "finish", "close"])
@@ -118,13 +110,13 @@ def test_wherever_a_tracker_raises(when: str, tmp_path: Path) -> None:
     Mine.fails, heard = {when, "close"}, []  # that closing fails, too, is no news
     run = tracker.make("mine:Mine", tmp_path, heard.append)
     run.begin("adding/s0", "ab12", {}, [])
-    run.log({"step": 1})
-    run.log({"step": 2})
+    for step in (1, 2):
+        run.log({"step": step})
     run.finish(RESULT)
     run.close(0)
     assert len(heard) == 1 and f"no server for {when}. It is left out" in heard[0]
     order = ["made", "begin", "log", "log", "finish"]
-    assert [what for what, *_ in Mine.told] == order[: order.index(when) if when in order else None]
+    assert names() == order[: order.index(when) if when in order else None]
 
 
 @pytest.mark.parametrize(
@@ -132,84 +124,59 @@ def test_wherever_a_tracker_raises(when: str, tmp_path: Path) -> None:
     [(loop.DivergedError("nan"), 3), (KeyboardInterrupt(), 130), (OSError(28, "full"), 1), (ValueError("a bug"), 1)],
     ids=lambda value: type(value).__name__,
 )
-def test_a_tracker_hears_how_the_process_ends(error: BaseException, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "train", lambda *args: (_ for _ in ()).throw(error))
-    argv = [*ARGV, "log.tracker=mine:Mine"]
-    if isinstance(error, ValueError):
-        with pytest.raises(ValueError, match="a bug"):
-            main(argv)
-    else:
-        assert main(argv) == code
-    assert [what for what, *_ in Mine.told] == ["made", "begin", "close"] and Mine.told[-1] == ("close", code)
+def test_a_tracker_hears_how_the_process_ends(error: BaseException, code: int) -> None:
+    raised = pytest.raises(ValueError, match="a bug") if isinstance(error, ValueError) else contextlib.nullcontext()
+    with mock.patch.object(loop, "train", side_effect=error), raised:
+        assert main(ARGV) == code
+    assert names() == ["made", "begin", "close"] and Mine.told[-1] == ("close", code)
 
 
-def test_ctrl_c_inside_a_tracker_is_ctrl_c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Mine, "log", lambda self, line: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
+def test_ctrl_c_inside_a_tracker_is_ctrl_c(tmp_path: Path) -> None:
+    with mock.patch.object(Mine, "log", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
         tracker.make("mine:Mine", tmp_path, print).log({"step": 1})
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("tensorboard", 'expected "", "wandb" or "package.module:Class", got "tensorboard".'),
-        ("no.such:Class", "\"no.such:Class\": cannot import no.such: ModuleNotFoundError: No module named 'no'."),
-        ("mine:Other", '"mine:Other": expected a class with begin, log, finish, close, got no Other.'),
-        ("mine:Half", '"mine:Half": expected a class with begin, log, finish, close, got Half without finish, close.'),
-        ("wandb", "cannot import wandb: "),
-    ],
-)  # fmt: skip
+NONE = {
+    "tensorboard": 'expected "", "wandb" or "package.module:Class", got "tensorboard".',
+    "no.such:Class": '"no.such:Class": cannot import no.such: ModuleNotFoundError: ',
+    "mine:Other": '"mine:Other": expected a class with begin, log, finish, close, got no Other.',
+    "mine:Half": '"mine:Half": expected a class with begin, log, finish, close, got Half without finish, close.',
+    "wandb": "cannot import wandb: ",
+}
+
+
+@pytest.mark.parametrize(("name", "message"), NONE.items())
 def test_a_tracker_that_is_none(name: str, message: str, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for absent in (None, types.ModuleType("wandb")):  # not there, or only a folder of that name
         monkeypatch.setitem(sys.modules, "wandb", absent)  # type: ignore[arg-type]
-        assert main([*ARGV, f"log.tracker={name}"]) == 2
-        (line,) = capsys.readouterr().err.splitlines()
+        (line,) = errors(capsys, *PLAIN, f"log.tracker={name}")
         assert line.startswith(f"log.tracker: {message}")
         assert (name == "wandb") == line.endswith('. Type pip install wandb, or log.tracker="".')
     assert not list(Path().iterdir())
 
 
 def test_a_number_that_is_none_is_null(tmp_path: Path) -> None:
-    run, heard = directory.RunDirectory(tmp_path, config.load(ADDING).config), []
+    run, heard = directory.RunDirectory(tmp_path, load()), []
     run.listener = heard.append
     for step in (5, 10):
         run.log_members(step, np.array([True, False, True]), loss=np.array([0.5, 1, np.nan]), held_out=np.inf)
-    want = [
-        {"step": 5, "member": 0, "loss": 0.5, "held_out": None},
-        {"step": 5, "member": 2, "loss": None, "held_out": None},
-    ]
+    want = [{"step": 5, "member": member, "loss": loss, "held_out": None} for member, loss in ((0, 0.5), (2, None))]
     assert heard[:2] == want and lines(tmp_path / "metrics.jsonl") == run.metrics() == heard
     run.rewind(5, 1.0)
     assert lines(tmp_path / "metrics.jsonl") == want
 
 
-class Wandb:
-    """What `WandB` uses of the module, and what it was told."""
-
-    def __init__(self, resumed: bool = False) -> None:
-        self.resumed, self.calls = resumed, []
-
-    def init(self, **given: Any) -> Any:
-        self.calls.append(("init", given))
-        return types.SimpleNamespace(
-            resumed=self.resumed,
-            summary=types.SimpleNamespace(update=lambda values: self.calls.append(("summary", values))),
-            define_metric=lambda name, step_metric: self.calls.append(("define_metric", name, step_metric)),
-            log=lambda row: self.calls.append(("log", row)),
-            finish=lambda exit_code: self.calls.append(("finish", exit_code)),
-        )
-
-
 def calls(monkeypatch: pytest.MonkeyPatch, path: Path, result: dict[str, Any], resumed: bool = False) -> list[Any]:
-    """What wandb is told by a run that was at step 5 before."""
-    wandb = Wandb(resumed)
-    monkeypatch.setitem(sys.modules, "wandb", wandb)  # type: ignore[arg-type]
+    """The calls of wandb, by name and arguments, in a run that was at step 5 before."""
+    wandb = mock.Mock(spec=["init"])
+    wandb.init.return_value = mock.Mock(spec=["summary", "define_metric", "log", "finish"], resumed=resumed)
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
     run = tracker.make("wandb", path, pytest.fail)
     run.begin("adding/s0", "ab12", {"train": {"seed": 0}}, [{"step": 5, "loss": 0.7}])
     run.log({"step": 10, "member": 3, "loss": 0.5, "held_out": None})
     run.finish(result)
     run.close(0)
-    return wandb.calls
+    return wandb.mock_calls
 
 
 @pytest.mark.parametrize("resumed", [False, True])
@@ -217,23 +184,20 @@ def test_wandb_gets_config_metrics_result_and_all_again_where_it_kept_none(
     resumed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("WANDB_PROJECT", raising=False)
-    start = {
-        "project": "jlstm", "name": "adding/s0", "id": "ab12", "resume": "allow", "config": {"train": {"seed": 0}},
-        "dir": str(tmp_path),
-    }  # fmt: skip
+    start = dict(project="jlstm", name="adding/s0", id="ab12", resume="allow", config={"train": {"seed": 0}})
+    run = mock.call.init()
     assert calls(monkeypatch, tmp_path, RESULT, resumed) == [
-        ("init", start),
-        ("define_metric", "*", "step"),
-        *([] if resumed else [("log", {"step": 5, "loss": 0.7})]),
-        ("log", {"step": 10, "loss/3": 0.5, "held_out/3": None}),
-        ("summary", {"measure": "error", "train.seed": 0, "value": 0.5}),
-        ("finish", 0),
+        mock.call.init(**start, dir=str(tmp_path)),
+        run.define_metric("*", step_metric="step"),
+        *([] if resumed else [run.log({"step": 5, "loss": 0.7})]),
+        run.log({"step": 10, "loss/3": 0.5, "held_out/3": None}),
+        run.summary.update({"measure": "error", "train.seed": 0, "value": 0.5}),
+        run.finish(exit_code=0),
     ]
 
 
 def test_wandb_gets_the_result_of_a_sweep_by_member(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_PROJECT", "mine")
-    told = dict(
-        call for call in calls(monkeypatch, tmp_path, {"members": [{"value": 1}, {"value": 2}]}) if len(call) == 2
-    )
-    assert told["init"]["project"] == "mine" and told["summary"] == {"value/0": 1, "value/1": 2}
+    told = calls(monkeypatch, tmp_path, {"members": [{"value": 1}, {"value": 2}]})
+    assert told[0].kwargs["project"] == "mine"
+    assert mock.call.init().summary.update({"value/0": 1, "value/1": 2}) in told

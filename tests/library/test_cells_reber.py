@@ -1,4 +1,4 @@
-"""What the LSTM of 1997 was made for: the first experiment of its paper."""
+"""The first experiment of the LSTM's paper of 1997."""
 
 import jax
 import jax.numpy as jnp

@@ -6,6 +6,7 @@ gradients; other nets' gradients are held against central differences of those v
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import cases
@@ -16,18 +17,14 @@ import numpy as np
 import oracle
 import pytest
 from reference import reference
+from small import equal
 
 import jlstm
 
+pytestmark = pytest.mark.usefixtures("x64")
 T = 7
 STATIC = ("backend", "reverse", "return_sequences", "time_major", "checkpoint_every", "scan_unroll")
-MASKS = ("lengths", "mask", "resets")
-
-
-@pytest.fixture(autouse=True)
-def _float64():
-    with cases.float64():
-        yield
+MASKS, WANTED = ("lengths", "mask", "resets"), ("params", "inputs", "state")
 
 
 class Case:
@@ -36,8 +33,9 @@ class Case:
     def __init__(self, choice: dict[str, Any]) -> None:
         self.choice, self.net, self.batch = choice, (cases.ROWS | cases.VARIANTS)[choice["row"]], choice["batch"]
         self.static = {name: choice[name] for name in STATIC}
+        self.how = {name: choice[name] for name in ("reverse", "return_sequences")}
         self.two_way = choice["row"].startswith("bi-")
-        self._run = jax.jit(jax.value_and_grad(self._loss, has_aux=True))
+        self._compiled = jax.jit(jax.value_and_grad(self._loss, has_aux=True))
 
     def arrays(self, seed: int) -> dict[str, Any]:
         """Batch-major. The key and t stand among them, so that nothing is compiled anew for another."""
@@ -48,22 +46,15 @@ class Case:
         state = cases.random_state(rng, self.net, params, self.batch) if self.choice["state"] else None
         given |= dict(params=params, inputs=cases.random_inputs(rng, self.net, (*self.batch, T)), state=state, t=seed)
         given["key"] = jax.random.key(seed) if self.choice["key"] else None
-        expected = reference(self.net, **_named(given), **self._how())
-        weights = jax.tree.map(lambda a: rng.normal(size=np.shape(a)), expected)
-        return given | {"weights": weights}
-
-    def _how(self) -> dict[str, Any]:
-        return {name: self.choice[name] for name in ("reverse", "return_sequences")}
+        return given | {"weights": jax.tree.map(lambda a: rng.normal(size=np.shape(a)), self.expected(given))}
 
     def expected(self, arrays: dict[str, Any]) -> tuple[Any, Any]:
-        return reference(self.net, **_named(arrays), **self._how())
+        given = {name: value for name, value in arrays.items() if name not in ("weights", "inputs")}
+        return reference(self.net, x=arrays["inputs"], **given, **self.how)
 
     def _loss(self, floats: dict[str, Any], rest: dict[str, Any]) -> Any:
         """A weighted sum of all that is differentiable; aux: (final state, outputs)."""
-        a = {
-            name: jax.tree.map(lambda f, r: r if f is None else f, floats[name], rest[name], is_leaf=_is_none)
-            for name in rest
-        }
+        a = {name: _filled(floats[name], rest[name], lambda f, r: r if f is None else f) for name in rest}
         if self.choice["time_major"]:
             for name in {"inputs", "mask", "resets"} & set(a):
                 a[name] = jnp.moveaxis(a[name], len(self.batch), 0)
@@ -76,16 +67,11 @@ class Case:
 
     def __call__(self, arrays: dict[str, Any]) -> tuple[Any, Any]:
         """`((final_state, outputs), gradients)`, gradients by name: params, inputs, state."""
-        floats, rest = _split(arrays)
-        (_, result), gradients = self._run(floats, rest)
+        (_, result), gradients = self.run(arrays)
         return result, gradients
 
-    def loss(self, arrays: dict[str, Any]) -> float:
-        return float(self._run(*_split(arrays))[0][0])
-
-
-def _is_none(x: Any) -> bool:
-    return x is None
+    def run(self, arrays: dict[str, Any]) -> Any:
+        return self._compiled(*_split(arrays))
 
 
 def _is_float(x: Any) -> bool:
@@ -97,32 +83,26 @@ def _like(tree: Any, target: Any) -> Any:
     return jax.tree.unflatten(jax.tree.structure(target), jax.tree.leaves(tree))
 
 
-def _named(arrays: dict[str, Any]) -> dict[str, Any]:
-    given = {name: value for name, value in arrays.items() if name not in ("weights", "inputs")}
-    return given | {"x": arrays["inputs"]}
+def _filled(one: Any, other: Any, leaf: Any) -> Any:
+    """Map two trees to one, None a leaf of theirs."""
+    return jax.tree.map(leaf, one, other, is_leaf=lambda a: a is None)
 
 
 def _split(arrays: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(what gradients are wanted for, everything)"""
-    wanted = ("params", "inputs", "state")
+    """(the arrays to differentiate by, everything)"""
 
     def keep(name: str, value: Any) -> Any:
-        return jax.tree.map(lambda a: a if name in wanted and _is_float(a) else None, value)
+        return jax.tree.map(lambda a: a if name in WANTED and _is_float(a) else None, value)
 
     return {name: None if name == "key" else keep(name, value) for name, value in arrays.items()}, arrays
 
 
-def close(got: Any, want: Any, tolerance: float = 1e-12) -> None:
-    got, want = jax.tree.leaves(got), jax.tree.leaves(want)
-    assert len(got) == len(want)
-    for a, b in zip(got, want, strict=True):
-        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+def close(got: Any, want: Any) -> None:
+    equal(jax.tree.leaves(got), jax.tree.leaves(want))
 
 
 def same_bits(got: Any, want: Any) -> None:
-    got, want = jax.tree.leaves(got), jax.tree.leaves(want)
-    assert len(got) == len(want)
-    for a, b in zip(got, want, strict=True):
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
         assert np.asarray(a).tobytes() == np.asarray(b).tobytes()  # the signs of zeros, too
 
@@ -131,22 +111,18 @@ def check_gradients(case: Case, arrays: dict[str, Any], gradients: dict[str, Any
     """Against the oracle's back-propagation; for other nets, a central difference of fourth order."""
     if case.choice["row"] in cases.LSTMS:
         (w_h, w_c), w_out = arrays["weights"]
-        options = {name: arrays[name] for name in MASKS if name in arrays} | case._how()
-        names = dict(activation=case.net.activation, gate_activation=case.net.gate_activation)
-        want = oracle.lstm_gradients(
-            arrays["params"], arrays["inputs"], w_out, w_h, w_c, state=arrays["state"], **options, **names
-        )
-        close((gradients["params"], gradients["inputs"], gradients["state"]), want)
+        options = {name: arrays[name] for name in ("state", *MASKS) if name in arrays} | case.how
+        options |= dict(activation=case.net.activation, gate_activation=case.net.gate_activation)
+        want = oracle.lstm_gradients(arrays["params"], arrays["inputs"], w_out, w_h, w_c, **options)
+        close([gradients[name] for name in WANTED], want)
         return
     rng, floats = np.random.default_rng(0), _split(arrays)[0]
     directions = jax.tree.map(lambda a: rng.normal(size=a.shape), floats)
-    for name in ("params", "inputs", "state"):  # one direction for each
+    for name in WANTED:  # one direction for each
 
         def moved(step: float, name: str = name) -> float:
-            there = jax.tree.map(
-                lambda a, d: a if d is None else a + step * d, arrays[name], directions[name], is_leaf=_is_none
-            )
-            return case.loss(arrays | {name: there})
+            there = _filled(arrays[name], directions[name], lambda a, d: a if d is None else a + step * d)
+            return float(case.run(arrays | {name: there})[0][0])
 
         slope = sum(jax.tree.leaves(jax.tree.map(lambda g, d: np.sum(g * d), gradients[name], directions[name])))
         wants = []
@@ -159,7 +135,7 @@ def check_gradients(case: Case, arrays: dict[str, Any], gradients: dict[str, Any
 
 
 def check_padding(case: Case, arrays: dict[str, Any], clean: Any) -> None:
-    """What stands at invalid steps changes no bit of anything."""
+    """Invalid steps of any content change no bit of anything."""
     valid = np.ones((*case.batch, T), bool)
     if "lengths" in arrays:
         valid &= np.arange(T) < arrays["lengths"][..., None]
@@ -255,17 +231,26 @@ def choices(strength: int) -> list[dict[str, Any]]:
 
 
 def linear_choices() -> list[dict[str, Any]]:
-    """Of the backend that few cells have."""
+    """All pairs, of the backend that few cells have."""
     rows = tuple(name for name in cases.CELLS | cases.VARIANTS if name.startswith("min-lstm"))
     return covering.sample({"row": rows} | cases.OPTIONS | {"backend": ("associative",), "batch": ((2, 2), ())}, 2)
 
 
-@pytest.mark.parametrize("choice", choices(2), ids=covering.label)
+def full_choices() -> list[dict[str, Any]]:
+    """Everything on at once in both directions, for all kinds of batch axes; those of size 1 in chunks of the time."""
+    on = dict(row="lstm-learned", backend="hoisted", scan_unroll=1) | dict.fromkeys(("state", *MASKS), True)
+    chunks = {(4,): None, (2, 2): None, (): None, (1,): 3, (2, 1): 3}
+    ways = dict(reverse=(False, True), return_sequences=(False, True), time_major=(False,), key=(False,))
+    product = [dict(zip(ways, values, strict=True)) for values in itertools.product(*ways.values())]
+    return [on | way | dict(batch=batch, checkpoint_every=k) for batch, k in chunks.items() for way in product]
+
+
+@pytest.mark.parametrize("choice", choices(2) + linear_choices() + full_choices(), ids=covering.label)
 def test_values_and_gradients(choice):
     check(choice)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("choice", choices(3) + linear_choices(), ids=covering.label)
+@pytest.mark.parametrize("choice", choices(3), ids=covering.label)
 def test_values_and_gradients_of_all_triples(choice):
     check(choice)

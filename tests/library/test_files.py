@@ -2,12 +2,13 @@
 
 import dataclasses
 import hashlib
+import inspect
 import json
 import os
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,12 +19,32 @@ import pytest
 import safetensors.numpy
 
 import jlstm
-from jlstm import files, initializers
+from jlstm import files
+from jlstm.initializers import Chrono, Normal, Orthogonal, Uniform
 
 LSTM, Stack, Bidirectional = jlstm.LSTM, jlstm.Stack, jlstm.Bidirectional
 
 TWO_WAYS = Bidirectional(LSTM(3), Stack((LSTM(2, param_dtype="bfloat16"),)))
 DEEP = Stack((jlstm.Embed(11, 4), jlstm.Residual(LSTM(4)), jlstm.Dropout(0.1), TWO_WAYS, jlstm.Dense(2)))
+
+OPTIONS: Any = dict(activation="softsign", gate_activation=jax.nn.hard_sigmoid, forget_bias=Chrono(99.0))
+OPTIONS |= dict(w_ih_init=Uniform(0.1), w_hh_init=Orthogonal(0.5), learn_initial_state=True)
+CELLS = [
+    jlstm.PeepholeLSTM(3, p_init=Normal(0.1)),
+    jlstm.CoupledLSTM(3, forget_bias=2.0),
+    jlstm.ProjectedLSTM(4, 3, w_hr_init=Normal(0.1)),
+    jlstm.GRU(3, reset_after=False, update_bias=1.0),
+    jlstm.LayerNormLSTM(3, epsilon=1e-3),
+    jlstm.SLSTM(4, heads=2, forget_gate="exp"),
+    jlstm.MinLSTM(3),
+    jlstm.OriginalLSTM(4, block_size=2, truncated_gradient=True),
+]
+
+
+def two_ways(cell: Any) -> Any:
+    cell = dataclasses.replace(cell, learn_initial_state=True, compute_dtype="bfloat16")
+    return Stack((Bidirectional(cell), jlstm.Dense(2)))
+
 
 # name -> (net, input_size)
 NETS: dict[str, tuple[Any, int | None]] = {
@@ -31,22 +52,12 @@ NETS: dict[str, tuple[Any, int | None]] = {
     "bfloat16": (LSTM(5, param_dtype="bfloat16", compute_dtype=jnp.bfloat16), 3),
     "float16": (LSTM(2, param_dtype=np.float16), 3),
     "float64": (LSTM(2, param_dtype="float64"), 3),
-    "options": (
-        LSTM(
-            4,
-            forget_bias=initializers.Chrono(99.0),
-            activation="softsign",
-            gate_activation=jax.nn.hard_sigmoid,
-            w_ih_init=initializers.Uniform(0.1),
-            w_hh_init=initializers.Orthogonal(0.5),
-            learn_initial_state=True,
-        ),
-        2,
-    ),
+    "options": (LSTM(4, **OPTIONS), 2),
     "no bias": (Stack((LSTM(3, use_bias=False), jlstm.Dense(1, use_bias=False))), 1),
     "direction": (Bidirectional(LSTM(3), merge="sum"), 2),
     "stack": (DEEP, None),
     "empty": (jlstm.Dropout(0.5), 3),
+    **{type(cell).__name__: (two_ways(cell), 3) for cell in CELLS},
 }
 
 
@@ -102,18 +113,10 @@ def random_params(net: Any, input_size: int | None) -> Any:
 
 
 def digest(net: Any, params: Any) -> str:
-    """Of everything that has to come back: the net's repr, the tree with its classes, dtypes, shapes and bytes."""
+    """A hash of all that has to come back: the net's repr, the tree with its classes, dtypes, shapes and bytes."""
     leaves, structure = jax.tree.flatten(params)
     parts = [repr(net), str(structure)] + [f"{a.dtype} {a.shape} {np.asarray(a).tobytes().hex()}" for a in leaves]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-@pytest.fixture
-def set_x64() -> Iterator[Callable[[bool], None]]:
-    """`jax_enable_x64` on or off, for one test."""
-    before = bool(jax.config.read("jax_enable_x64"))
-    yield lambda on: jax.config.update("jax_enable_x64", on)
-    jax.config.update("jax_enable_x64", before)
 
 
 def one_line_error(call: Callable[[], Any], *words: str, kind: type[Exception] = ValueError) -> str:
@@ -130,10 +133,11 @@ def one_line_error(call: Callable[[], Any], *words: str, kind: type[Exception] =
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_round_trip(name: str, tmp_path: Path, set_x64: Callable[[bool], None]) -> None:
-    net, input_size = NETS[name]
-    params = random_params(net, input_size)
-    set_x64(name == "float64")
+def test_round_trip(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    net, _ = NETS[name]
+    params = random_params(*NETS[name])
+    if name == "float64":
+        request.getfixturevalue("x64")
     path = tmp_path / "model.safetensors"
     jlstm.save(path, net, params)
     got, got_params = jlstm.load(path)
@@ -152,22 +156,13 @@ def test_fresh_process(tmp_path: Path) -> None:
         params = random_params(net, input_size)
         jlstm.save(tmp_path / name, net, params)
         expected[name] = digest(net, params)
-    program = """if True:
-        import hashlib, json, pathlib, sys, jax, jlstm, numpy as np
-        found = {}
-        for path in pathlib.Path(sys.argv[1]).iterdir():
-            net, params = jlstm.load(path)
-            leaves, structure = jax.tree.flatten(params)
-            parts = [repr(net), str(structure)]
-            parts += [f"{a.dtype} {a.shape} {np.asarray(a).tobytes().hex()}" for a in leaves]
-            found[path.name] = hashlib.sha256("\\n".join(parts).encode()).hexdigest()
-        print(json.dumps(found))
-    """
+    imports = "import hashlib, json, pathlib, sys, jax, jlstm, numpy as np; from typing import Any"
+    found = "{path.name: digest(*jlstm.load(path)) for path in pathlib.Path(sys.argv[1]).iterdir()}"
+    program = f"{imports}\n{inspect.getsource(digest)}\nprint(json.dumps({found}))"
     root = str(Path(jlstm.__file__).parents[1])
     env = os.environ | {"JAX_ENABLE_X64": "1", "JAX_PLATFORMS": "cpu", "PYTHONPATH": root}
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program, str(tmp_path)], env=env, capture_output=True, text=True
-    )
+    command = [sys.executable, "-W", "error", "-c", program, str(tmp_path)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == expected
 
@@ -232,14 +227,10 @@ class Doubling(Scaled):
         object.__setattr__(self, "size", 2 * self.size)
 
 
+ZEROS: Any = jax.nn.initializers.zeros
 SAVE_ERRORS: dict[str, tuple[Any, Any, type[Exception], str]] = {
     "function": (LSTM(1, activation=jnp.sin), (), ValueError, "net.activation: expected"),
-    "function inside": (
-        Stack((LSTM(1), LSTM(1, w_ih_init=jax.nn.initializers.zeros))),
-        (),
-        ValueError,
-        "layers.1.w_ih_",
-    ),
+    "function inside": (Stack((LSTM(1), LSTM(1, w_ih_init=ZEROS))), (), ValueError, "layers.1.w_ih_"),
     "list": (Scaled(1, extra=[1]), (), ValueError, "net.extra: expected a plain value"),
     "scalar type": (Scaled(1, extra=jnp.float32), (), ValueError, "net.extra: expected a plain value"),
     "numpy scalar": (Scaled(1, extra=(np.float32(1),)), (), ValueError, "net.extra.0: expected a plain value"),

@@ -1,13 +1,12 @@
 """Files that an earlier jlstm wrote load, and the nets in them give what they gave; `files/README.md` tells of them."""
 
-import contextlib
 import hashlib
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-from cases import float64
+from small import equal
 from write_files import outputs
 
 import jlstm
@@ -18,19 +17,14 @@ FILES = sorted(path.stem for path in FOLDER.glob("*.safetensors"))
 REFUSED = ("ClipState-Zoneout", "ClipState-DropConnect", "ClipState-gates-LSTM", "Stack-ClipState")
 # Without a key there is no mean of c, n and m.
 NO_MEAN = ("Zoneout-SLSTM",)
-CLIPPED = {  # name -> what the net is now
-    "ClipState-LSTM": lambda: jlstm.LSTM(2, cell_clip=0.25),
-    "ClipState-PeepholeLSTM": lambda: jlstm.PeepholeLSTM(2, cell_clip=0.25),
-    "ClipState-CoupledLSTM": lambda: jlstm.CoupledLSTM(2, cell_clip=0.25),
-    "ClipState-ProjectedLSTM": lambda: jlstm.ProjectedLSTM(3, 2, cell_clip=0.25),
-    "ClipState-LayerNormLSTM": lambda: jlstm.LayerNormLSTM(2, cell_clip=0.25),
-    "ClipState-OriginalLSTM": lambda: jlstm.OriginalLSTM(2, cell_clip=0.25),
-    "ClipState-twice": lambda: jlstm.LSTM(2, cell_clip=0.25),  # the tighter of two limits is the one that acts
-    "Zoneout-ClipState": lambda: jlstm.Zoneout(jlstm.LSTM(2, cell_clip=0.25), 0.1),
-    "gates-LSTM": lambda: jlstm.ClipGates(jlstm.LSTM(2), 0.5),
-    "gates-PeepholeLSTM": lambda: jlstm.ClipGates(jlstm.PeepholeLSTM(2), 0.5),
-    "gates-GRU": lambda: jlstm.ClipGates(jlstm.GRU(2), 0.5),
-    "gates-ClipState": lambda: jlstm.ClipGates(jlstm.LSTM(2, cell_clip=0.25), 0.5),
+FAMILY = (jlstm.LSTM, jlstm.PeepholeLSTM, jlstm.CoupledLSTM, jlstm.LayerNormLSTM, jlstm.OriginalLSTM)
+CLIPPED = {  # name -> the net as it is now
+    **{f"ClipState-{cell.__name__}": cell(2, cell_clip=0.25) for cell in FAMILY},
+    "ClipState-ProjectedLSTM": jlstm.ProjectedLSTM(3, 2, cell_clip=0.25),
+    "ClipState-twice": jlstm.LSTM(2, cell_clip=0.25),  # the tighter of two limits is the one that acts
+    "Zoneout-ClipState": jlstm.Zoneout(jlstm.LSTM(2, cell_clip=0.25), 0.1),
+    **{f"gates-{cell.__name__}": jlstm.ClipGates(cell(2), 0.5) for cell in (*FAMILY[:2], jlstm.GRU)},
+    "gates-ClipState": jlstm.ClipGates(jlstm.LSTM(2, cell_clip=0.25), 0.5),
 }
 
 
@@ -45,16 +39,18 @@ def load(name):
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name not in REFUSED])
-def test_a_file_loads_and_its_net_gives_what_it_gave(name, expected):
+def test_a_file_loads_and_its_net_gives_what_it_gave(name, expected, request):
+    if "float64" in name:
+        request.getfixturevalue("x64")
+    net, params = load(name)
     without, with_key = expected[name]
-    # One step of bfloat16 is 2**-8 of the number.
-    rtol, atol = (1e-2, 1e-2) if "bfloat16" in name else (0.0, 1e-6)
-    with float64() if "float64" in name else contextlib.nullcontext():
-        net, params = load(name)
-        if name not in NO_MEAN:
-            np.testing.assert_allclose(outputs(net, params), without, rtol, atol)
-        if not np.array_equal(without, with_key):
-            np.testing.assert_allclose(outputs(net, params, jax.random.key(2)), with_key, rtol, atol)
+    close = dict(tolerance=1e-6, rtol=0.0)
+    if "bfloat16" in name:  # one step is 2**-8 of the number
+        close = dict(tolerance=1e-2)
+    if name not in NO_MEAN:
+        equal(outputs(net, params), without, **close)
+    if not np.array_equal(without, with_key):
+        equal(outputs(net, params, jax.random.key(2)), with_key, **close)
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -67,8 +63,7 @@ def test_a_clipped_wrapper_is_refused_in_one_line(name):
 
 @pytest.mark.parametrize("name", CLIPPED)
 def test_clip_state_is_a_field_or_clip_gates(name):
-    net, _ = load(name)
-    now = CLIPPED[name]()
+    (net, _), now = load(name), CLIPPED[name]
     assert net == now and type(net) is type(now) and hash(net) == hash(now)
 
 

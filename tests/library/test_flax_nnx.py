@@ -12,16 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from small import bitwise
+from small import B, D, H, T, bitwise, equal, inputs
 
 import jlstm
 
 nnx = pytest.importorskip("flax.nnx", exc_type=ImportError)
 flax_nnx = pytest.importorskip("jlstm.flax_nnx", exc_type=ImportError)
 
-B, T, D, H = 4, 6, 3, 5
-X = np.random.default_rng(0).normal(size=(B, T, D)).astype("float32")
-LENGTHS = np.array([1, 4, 6, 3])
+X = inputs(jlstm.LSTM(H), "float32")
+LENGTHS = np.array([1, 4, T, 3])
 
 
 @pytest.fixture(autouse=True)
@@ -55,20 +54,19 @@ def test_a_drop_in_for_nnx_rnn(choice: dict[str, bool]) -> None:
     nnx.update(cell, jlstm.convert.to_flax(mine.net, mine.arrays(), kind="nnx_optimized"))
     options: dict[str, Any] = dict(choice)
     lengths, started = (options.pop(name) for name in ("seq_lengths", "initial_carry"))
-    options["seq_lengths"] = jnp.asarray(LENGTHS) if lengths else None
-    state = jlstm.LSTMState(*np.random.default_rng(1).normal(size=(2, B, H)).astype("float32"))
+    start = jlstm.LSTMState(*np.random.default_rng(1).normal(size=(2, B, H)).astype("float32"))
+    arrays = dict(seq_lengths=jnp.asarray(LENGTHS) if lengths else None, initial_carry=start if started else None)
     x = X.swapaxes(0, 1) if choice["time_major"] else X
-    theirs = nnx.RNN(cell)(x, initial_carry=jlstm.convert.state_to_flax(state) if started else None, **options)
-    ours = mine(x, initial_carry=state if started else None, **options)
-    made = rnn(**{name: value for name, value in options.items() if name != "seq_lengths"})
-    bitwise(made(x, initial_carry=state if started else None, seq_lengths=options["seq_lengths"]), ours)
+    carry = dict(initial_carry=jlstm.convert.state_to_flax(start) if started else None)
+    theirs = nnx.RNN(cell)(x, **options, **arrays | carry)
+    ours = mine(x, **options, **arrays)
+    bitwise(rnn(**options)(x, **arrays), ours)
     if choice["return_carry"]:
         (carry, theirs), (end, ours) = theirs, ours
-        end_of_theirs = jlstm.convert.state_from_flax(carry)
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), end, end_of_theirs)
+        equal(end, jlstm.convert.state_from_flax(carry), 1e-5, rtol=1e-7)
     valid = (np.arange(T) < LENGTHS[:, None])[..., None] if lengths else np.ones((B, T, 1), bool)
     valid = valid.swapaxes(0, 1) if choice["time_major"] else valid
-    np.testing.assert_allclose(ours, theirs * valid, atol=1e-5)
+    equal(ours, theirs * valid, 1e-5, rtol=1e-7)
 
 
 def test_a_training_step_is_the_functional_one() -> None:
@@ -122,7 +120,7 @@ def test_an_ensemble_by_vmap() -> None:
     y = nnx.vmap(lambda model, x: model(x), in_axes=(0, None))(models, X)
     want = jax.vmap(lambda p: jlstm.unroll(LSTM(H), p, X, return_sequences=True)[1])(models.arrays())
     assert y.shape == (3, B, T, H) and jnp.any(y[0] != y[1])
-    np.testing.assert_allclose(y, want, atol=1e-6)
+    equal(y, want, 1e-6, rtol=1e-7)
 
 
 def test_noise_ids_and_files(tmp_path: Path) -> None:
@@ -139,9 +137,9 @@ def test_noise_ids_and_files(tmp_path: Path) -> None:
     bitwise(jlstm.unroll(net, params, ids, return_sequences=True)[1], quiet)
 
 
-def test_what_does_not_fit() -> None:
+def test_wrong_arguments() -> None:
     with pytest.raises(ValueError, match=r"unroll: state: expected LSTMState"):
-        rnn()(X, initial_carry=(np.zeros((B, H), "float32"), np.zeros((B, H), "float32")))
+        rnn()(X, initial_carry=(np.zeros((B, H), "float32"),) * 2)
     with pytest.raises(TypeError, match="RNN: net: expected a Cell or a Layer, got int"):
         flax_nnx.RNN(5, 3, rngs=nnx.Rngs(0))
     with pytest.raises(TypeError, match=r"LSTM.init: input_size"):

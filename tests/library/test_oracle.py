@@ -4,14 +4,14 @@ import math
 from functools import partial
 from typing import Any
 
+import jax
 import numpy as np
 import oracle
 import pytest
+from small import bitwise, equal, near
 
 
-def random_params(
-    rng: np.random.Generator, features: int, hidden: int, *, bias: bool = True, initial: bool = True
-) -> Any:
+def random_params(rng: Any, features: int, hidden: int, *, bias: bool = True, initial: bool = True) -> Any:
     """Random `oracle.Params`, large enough that gates leave their linear range."""
     return oracle.Params(
         w_ih=rng.normal(size=(features, 4, hidden)),
@@ -20,6 +20,17 @@ def random_params(
         h0=rng.normal(size=hidden) if initial else None,
         c0=rng.normal(size=hidden) if initial else None,
     )
+
+
+def problem(seed: int, *leading: int) -> tuple[np.random.Generator, Any, np.ndarray]:
+    """A generator, parameters of three units, and inputs `[*leading, 2]`."""
+    rng = np.random.default_rng(seed)
+    return rng, random_params(rng, 2, 3), rng.normal(size=(*leading, 2))
+
+
+def run(*args: Any, **options: Any) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
+    """The oracle's final state, and its outputs at all steps."""
+    return oracle.lstm(*args, return_sequences=True, **options)
 
 
 def sigmoid(x: float) -> float:
@@ -44,9 +55,8 @@ def test_two_steps_written_out_with_scalars() -> None:
     h1, c1 = scalar_step(0.8, 0.25, -0.5)
     h2, c2 = scalar_step(-1.4, h1, c1)
     state = (np.array([0.25]), np.array([-0.5]))
-    (h, c), y = oracle.lstm(params, [[0.8], [-1.4]], state=state, return_sequences=True)
-    np.testing.assert_allclose((h[0], c[0]), (h2, c2), rtol=1e-14)
-    np.testing.assert_allclose(y[:, 0], (h1, h2), rtol=1e-14)
+    (h, c), y = run(params, [[0.8], [-1.4]], state=state)
+    equal([h[0], c[0], *y[:, 0]], [h2, c2, h1, h2], 0, rtol=1e-14)
 
 
 @pytest.mark.parametrize(("gate", "cell"), [("i", 0.25), ("f", 0.0), ("g", 0.75), ("o", 0.25)])
@@ -56,7 +66,7 @@ def test_each_gate_does_its_own_work(gate: str, cell: float) -> None:
     b["ifgo".index(gate)] = 40.0 if gate in "go" else -40.0
     params = (np.zeros((1, 4, 1)), np.zeros((1, 4, 1)), b)
     (h, c), _ = oracle.lstm(params, [[1.0]], state=(np.zeros(1), np.array([0.5])))
-    np.testing.assert_allclose((c[0], h[0]), (cell, (1.0 if gate == "o" else 0.5) * math.tanh(cell)), atol=1e-15)
+    equal([c[0], h[0]], [cell, (1.0 if gate == "o" else 0.5) * math.tanh(cell)], 1e-15, rtol=1e-7)
 
 
 def test_relu_and_hard_sigmoid_by_hand() -> None:
@@ -64,7 +74,7 @@ def test_relu_and_hard_sigmoid_by_hand() -> None:
     params = (np.ones((1, 4, 1)), np.zeros((1, 4, 1)), None)
     state = (np.zeros(1), np.array([2.0]))
     (h, c), _ = oracle.lstm(params, [[1.5]], state=state, activation="relu", gate_activation="hard_sigmoid")
-    np.testing.assert_allclose((c[0], h[0]), (2.625, 1.96875), rtol=1e-15)
+    equal([c[0], h[0]], [2.625, 1.96875], 0, rtol=1e-15)
 
 
 def test_several_units_against_a_flat_matrix() -> None:
@@ -76,107 +86,85 @@ def test_several_units_against_a_flat_matrix() -> None:
     i, f, o = (1.0 / (1.0 + np.exp(-z[k : k + 2])) for k in (0, 2, 6))
     c_new = f * c + i * np.tanh(z[4:6])
     (h_got, c_got), y = oracle.lstm(p, x[None], state=(h, c))
-    np.testing.assert_allclose(c_got, c_new, rtol=1e-14)
-    np.testing.assert_allclose(h_got, o * np.tanh(c_new), rtol=1e-14)
-    np.testing.assert_array_equal(y, h_got)
+    equal((h_got, c_got), (o * np.tanh(c_new), c_new), 0, rtol=1e-14)
+    bitwise(y, h_got)
 
 
 @pytest.mark.parametrize("reverse", [False, True])
 def test_lengths_and_masks_equal_the_sequence_without_the_hidden_steps(reverse: bool) -> None:
-    rng = np.random.default_rng(1)
-    p, x = random_params(rng, 2, 3), rng.normal(size=(5, 6, 2))
+    rng, p, x = problem(1, 5, 6)
     lengths = np.array([6, 4, 0, 99, -3])
     mask = rng.random((5, 6)) < 0.6
     mask[3] = False
     valid = mask & (np.arange(6) < lengths[:, None])
     dirty = np.where(valid[..., None], x, np.nan)
     options: dict[str, Any] = {"lengths": lengths, "mask": mask, "reverse": reverse}
-    (h, c), sequence = oracle.lstm(p, dirty, return_sequences=True, **options)
+    (h, c), sequence = run(p, dirty, **options)
     _, last = oracle.lstm(p, dirty, **options)
     for row in range(5):
-        (h_row, c_row), y_row = oracle.lstm(p, x[row][valid[row]], reverse=reverse, return_sequences=True)
-        np.testing.assert_array_equal((h[row], c[row]), (h_row, c_row))
-        np.testing.assert_array_equal(sequence[row][valid[row]], y_row)
-        np.testing.assert_array_equal(sequence[row][~valid[row]], 0.0)
-        expected = (y_row[0] if reverse else y_row[-1]) if valid[row].any() else np.zeros(3)
-        np.testing.assert_array_equal(last[row], expected)
+        state, y = run(p, x[row][valid[row]], reverse=reverse)
+        bitwise((h[row], c[row]), state)
+        bitwise(sequence[row][valid[row]], y)
+        assert not np.any(sequence[row][~valid[row]])
+        bitwise(last[row], (y[0] if reverse else y[-1]) if valid[row].any() else np.zeros(3))
 
 
 def test_reverse_is_the_flipped_sequence() -> None:
-    rng = np.random.default_rng(2)
-    p, x = random_params(rng, 2, 3), rng.normal(size=(2, 5, 2))
+    rng, p, x = problem(2, 2, 5)
     state = (rng.normal(size=(2, 3)), rng.normal(size=(2, 3)))
-    (h, c), y = oracle.lstm(p, x, state=state, reverse=True, return_sequences=True)
-    (h_flip, c_flip), y_flip = oracle.lstm(p, x[:, ::-1], state=state, return_sequences=True)
-    np.testing.assert_array_equal((h, c), (h_flip, c_flip))
-    np.testing.assert_array_equal(y, y_flip[:, ::-1])
+    end, y = run(p, x[:, ::-1], state=state)
+    bitwise(run(p, x, state=state, reverse=True), (end, y[:, ::-1]))
 
 
 @pytest.mark.parametrize("reverse", [False, True])
 def test_resets_equal_separate_runs_of_the_episodes(reverse: bool) -> None:
     """Episodes [0, 2), [2, 5), [5, 7); step 5, where the last begins, is masked; a reset at the length does nothing."""
-    rng = np.random.default_rng(3)
-    p, x = random_params(rng, 2, 3), rng.normal(size=(8, 2))
+    rng, p, x = problem(3, 8)
     state = (rng.normal(size=3), rng.normal(size=3))
     resets, mask = np.zeros(8, bool), np.ones(8, bool)
     resets[[2, 5, 7]] = True
     mask[5] = False
-    (h, c), y = oracle.lstm(
-        p, x, state=state, lengths=7, mask=mask, resets=resets, reverse=reverse, return_sequences=True
-    )
-    episodes = [slice(0, 2), slice(2, 5), slice(5, 7)]
-    runs = []
-    for number, episode in enumerate(episodes):
-        first = number == (2 if reverse else 0)
-        run = oracle.lstm(
-            p, x[episode], state=state if first else None, mask=mask[episode], reverse=reverse, return_sequences=True
-        )
-        np.testing.assert_array_equal(y[episode], run[1])
-        runs.append(run)
-    np.testing.assert_array_equal((h, c), runs[0 if reverse else 2][0])
+    end, y = run(p, x, state=state, lengths=7, mask=mask, resets=resets, reverse=reverse)
+    episodes = [slice(0, 2), slice(2, 5), slice(5, 7)][:: -1 if reverse else 1]
+    starts = (state, None, None)
+    runs = [run(p, x[e], state=s, mask=mask[e], reverse=reverse) for e, s in zip(episodes, starts, strict=True)]
+    bitwise([y[episode] for episode in episodes], [y for _, y in runs])
+    bitwise(end, runs[-1][0])
 
 
 @pytest.mark.parametrize("reverse", [False, True])
 def test_chunks_continue_the_sequence_resets_included(reverse: bool) -> None:
-    rng = np.random.default_rng(4)
-    p, x = random_params(rng, 2, 3), rng.normal(size=(3, 6, 2))
+    _, p, x = problem(4, 3, 6)
     resets = np.zeros((3, 6), bool)
     resets[0, 3] = resets[1, 0] = resets[2, 2] = True
-    whole, y = oracle.lstm(p, x, resets=resets, reverse=reverse, return_sequences=True)
+    whole = run(p, x, resets=resets, reverse=reverse)
     state, pieces = None, {}
     for start in (3, 0) if reverse else (0, 3):
         part = slice(start, start + 3)
-        state, pieces[start] = oracle.lstm(
-            p, x[:, part], state=state, resets=resets[:, part], reverse=reverse, return_sequences=True
-        )
-    assert state is not None
-    np.testing.assert_array_equal(state, whole)
-    np.testing.assert_array_equal(np.concatenate([pieces[0], pieces[3]], axis=1), y)
+        state, pieces[start] = run(p, x[:, part], state=state, resets=resets[:, part], reverse=reverse)
+    bitwise((state, np.concatenate([pieces[0], pieces[3]], axis=1)), whole)
     if reverse:
-        np.testing.assert_array_equal((whole[0][1], whole[1][1]), (p.h0, p.c0))
+        (h, c), _ = whole
+        bitwise((h[1], c[1]), (p.h0, p.c0))
 
 
 def test_a_reset_hides_a_nan_state_and_a_hidden_reset_still_resets() -> None:
-    rng = np.random.default_rng(5)
-    p, x = random_params(rng, 2, 3), rng.normal(size=(2, 2))
+    _, p, x = problem(5, 2)
     nan = (np.full(3, np.nan), np.full(3, np.nan))
-    (h, c), _ = oracle.lstm(p, x, state=nan, resets=[True, False])
-    np.testing.assert_array_equal((h, c), oracle.lstm(p, x)[0])
-    (h, c), y = oracle.lstm(p, x, state=nan, mask=[False, False], resets=[False, True])
-    np.testing.assert_array_equal((h, c), (p.h0, p.c0))
-    np.testing.assert_array_equal(y, 0.0)
+    bitwise(oracle.lstm(p, x, state=nan, resets=[True, False])[0], oracle.lstm(p, x)[0])
+    end, y = oracle.lstm(p, x, state=nan, mask=[False, False], resets=[False, True])
+    bitwise(end, (p.h0, p.c0))
+    assert not np.any(y)
 
 
 def test_batch_axes_time_zero_and_batch_zero() -> None:
-    rng = np.random.default_rng(6)
-    p, x = random_params(rng, 2, 3), rng.normal(size=(2, 3, 4, 2))
+    _, p, x = problem(6, 2, 3, 4)
     lengths = np.array([[4, 0, 2], [1, 3, 9]])
     (h, _), y = oracle.lstm(p, x, lengths=lengths)
     (h_flat, _), y_flat = oracle.lstm(p, x.reshape(6, 4, 2), lengths=lengths.reshape(6))
-    np.testing.assert_array_equal(h, h_flat.reshape(2, 3, 3))
-    np.testing.assert_array_equal(y, y_flat.reshape(2, 3, 3))
-    (h, c), y = oracle.lstm(p, np.zeros((5, 0, 2)), return_sequences=True)
-    np.testing.assert_array_equal((h, c), (np.tile(p.h0, (5, 1)), np.tile(p.c0, (5, 1))))
+    bitwise((h, y), (h_flat.reshape(2, 3, 3), y_flat.reshape(2, 3, 3)))
+    end, y = run(p, np.zeros((5, 0, 2)))
+    bitwise(end, (np.tile(p.h0, (5, 1)), np.tile(p.c0, (5, 1))))
     assert y.shape == (5, 0, 3)
     (h, _), y = oracle.lstm(p, np.zeros((0, 4, 2)))
     assert h.shape == y.shape == (0, 3)
@@ -186,21 +174,15 @@ def test_bidirectional_and_stack_are_their_parts() -> None:
     rng = np.random.default_rng(7)
     first, second, top = (random_params(rng, d, 2) for d in (3, 3, 4))
     x, lengths = rng.normal(size=(2, 4, 3)), np.array([4, 2])
-    f, y_f = oracle.lstm(first, x, lengths=lengths, return_sequences=True)
-    b, y_b = oracle.lstm(second, x, lengths=lengths, reverse=True, return_sequences=True)
+    f, y_f = run(first, x, lengths=lengths)
+    b, y_b = run(second, x, lengths=lengths, reverse=True)
     both = {"concat": np.concatenate([y_f, y_b], -1), "sum": y_f + y_b, "mul": y_f * y_b, "mean": (y_f + y_b) / 2}
-    for merge, expected in both.items():
-        states, y = oracle.bidirectional(first, second, x, merge=merge, lengths=lengths, return_sequences=True)
-        np.testing.assert_array_equal(y, expected)
-        np.testing.assert_array_equal(states, (f, b))
-    pair = oracle.bidirectional(first, second, x, merge="none", lengths=lengths, return_sequences=True)[1]
-    np.testing.assert_array_equal(pair, (y_f, y_b))
-
+    for merge, expected in (both | {"none": (y_f, y_b)}).items():
+        got = oracle.bidirectional(first, second, x, merge=merge, lengths=lengths, return_sequences=True)
+        bitwise(got, ((f, b), expected))
     states, y = oracle.stack([partial(oracle.bidirectional, first, second), top], x, lengths=lengths)
-    np.testing.assert_array_equal(states[0], (f, b))
-    state, expected = oracle.lstm(top, both["concat"], lengths=lengths)
-    np.testing.assert_array_equal(states[1], state)
-    np.testing.assert_array_equal(y, expected)
+    bitwise(states[0], (f, b))
+    bitwise((states[1], y), oracle.lstm(top, both["concat"], lengths=lengths))
 
 
 GRADIENT_CASES: dict[str, dict[str, Any]] = {
@@ -234,20 +216,13 @@ def test_hand_written_gradients_equal_central_differences(case: str, reverse: bo
     w_h, w_c = rng.normal(size=(batch, hidden)), rng.normal(size=(batch, hidden))
 
     def loss(*leaves: np.ndarray) -> float:
-        rest = iter(leaves)
-        p = [None if leaf is None else next(rest) for leaf in params]
-        inputs, start = next(rest), None if state is None else (next(rest), next(rest))
+        p, inputs, start = jax.tree.unflatten(jax.tree.structure((params, x, state)), leaves)
         (h_end, c_end), y = oracle.lstm(p, inputs, state=start, **options)
         return np.sum(y * w_out) + np.sum(h_end * w_h) + np.sum(c_end * w_c)
 
-    leaves = [leaf for leaf in params if leaf is not None] + [x] + list(state or ())
-    expected = oracle.gradients(loss, leaves)
-    d_params, d_inputs, d_state = oracle.lstm_gradients(params, x, w_out, w_h, w_c, state=state, **options)
-    got = [leaf for leaf in d_params if leaf is not None] + [d_inputs] + list(d_state or ())
-    assert len(got) == len(expected)
-    for number, (mine, theirs) in enumerate(zip(got, expected, strict=True)):
-        scale = max(1.0, float(np.max(np.abs(theirs))))
-        np.testing.assert_allclose(mine, theirs, rtol=1e-7, atol=1e-7 * scale, err_msg=f"leaf {number}")
+    want = list(oracle.gradients(loss, jax.tree.leaves((params, x, state))))
+    got = oracle.lstm_gradients(params, x, w_out, w_h, w_c, state=state, **options)
+    near(jax.tree.leaves(got), want, 1e-7, at_least=1.0)
 
 
 def test_central_differences_by_hand() -> None:
@@ -256,6 +231,5 @@ def test_central_differences_by_hand() -> None:
 
     x, y = np.array([[1.0, -2.0]]), np.array([0.5])
     dx, dy = oracle.gradients(cubic, (x, y))
-    np.testing.assert_allclose(dx, 3 * x**2 * 0.5, rtol=1e-8)
-    np.testing.assert_allclose(dy, [-7.0], rtol=1e-8)
-    np.testing.assert_array_equal(x, [[1.0, -2.0]])
+    equal((dx, dy), (3 * x**2 * 0.5, np.array([-7.0])), 0, rtol=1e-8)
+    bitwise(x, np.array([[1.0, -2.0]]))

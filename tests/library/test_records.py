@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import jax
+import numpy as np
 import pytest
 
 import jlstm
@@ -42,16 +43,15 @@ class Undecorated(Base):
     rate: Rate = 0.0
 
 
+FLOAT = "a floating dtype of at least 16 bits"
+
+
 def test_fields_are_checked_by_their_types():
     for make, kind, message in (
         (lambda: Base(0), ValueError, "Base: size: expected a positive int, got 0."),
         (lambda: Base(1, "c"), ValueError, "Base: kind: expected one of 'a', 'b', got 'c'."),
         (lambda: Base(1, limit=-1), ValueError, "Base: limit: expected a positive int, got -1."),
-        (
-            lambda: Base(1, dtype="int8"),
-            TypeError,
-            "Base: dtype: expected a floating dtype of at least 16 bits, got int8.",
-        ),
+        (lambda: Base(1, dtype="int8"), TypeError, f"Base: dtype: expected {FLOAT}, got int8."),
         (lambda: Derived(0), ValueError, "Derived: size: expected a positive int, got 0."),
         (lambda: Derived(1, rate=1), ValueError, "Derived: rate: expected a rate in [0, 1), got 1."),
     ):
@@ -62,17 +62,14 @@ def test_fields_are_checked_by_their_types():
 
 
 def test_values_are_normalised_before_the_classs_own_post_init():
-    import numpy as np
-
     assert Base(np.int64(3)) == Base(3) and Base(np.int64(3)).plain == (int,)
     assert Base(1, dtype=jax.numpy.bfloat16).dtype == "bfloat16"
     assert Derived(np.int64(3)).plain == (int,) and Derived(1, rate=np.float32(0.5)).rate == 0.5  # inherited, once
 
 
 def test_a_derived_class_without_the_decorator_says_so():
-    with pytest.raises(
-        TypeError, match=r"^Undecorated: expected a record, like Base\. Type @jlstm\.record above class "
-    ):
+    message = r"^Undecorated: expected a record, like Base\. Type @jlstm\.record above class "
+    with pytest.raises(TypeError, match=message):
         Undecorated(1)
 
 

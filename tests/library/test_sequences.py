@@ -7,11 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small import equal
+from grouped import Grouped
+from small import B, T, equal, total
 
 import jlstm
-
-B, T = 4, 7
 
 
 def arrays(net, batch=(B,)):
@@ -22,19 +21,23 @@ def arrays(net, batch=(B,)):
 
 
 def acting(masks):
-    """(steps that are taken, steps where a reset acts)"""
+    """The steps that are taken, and the steps where a reset acts."""
     within = np.arange(T) < masks["lengths"][:, None]
     return masks["mask"] & within, masks["resets"] & within
 
 
-NETS = cases.ROWS | {"head": jlstm.Stack((cases.Noisy(cases.H), jlstm.Dropout(0.4), jlstm.Dense(2)))}
+HEAD = jlstm.Stack((cases.Noisy(cases.H), jlstm.Dropout(0.4), jlstm.Dense(2)))
+WRAPPED = cases.everything(Grouped())
+STACK, EMBED = cases.ROWS["stack"], cases.ROWS["embed"]
+NETS = dict(head=(HEAD, False), back=(HEAD, True), wrapped=(WRAPPED, False), stack=(STACK, False), embed=(EMBED, True))
 
 
-@pytest.mark.parametrize("name, reverse", [("head", False), ("head", True), ("stack", False), ("embed", True)])
-def test_chunks_steps_and_the_last_step(x64, name, reverse):
-    """With everything on: chunks that hand on the state and the position, `step` in a scan of one's own, and what
-    `return_sequences=False` gives are one unroll. Rows of "head" end at different steps, each with its own noise."""
-    net = NETS[name]
+@pytest.mark.parametrize("net, reverse", NETS.values(), ids=NETS)
+def test_chunks_steps_and_the_last_step(x64, net, reverse):
+    """With everything on, these are one unroll: chunks that hand on the state and the position, `step` in a scan of
+    one's own, and the last step alone, with its parts rematerialised. One key is one noise, and a reset draws no other.
+    Rows of a batch end at different steps.
+    """
     params, x, state, masks = arrays(net)
     key, t, border = jax.random.key(1), 5, 3
     valid, resets = acting(masks)
@@ -60,7 +63,8 @@ def test_chunks_steps_and_the_last_step(x64, name, reverse):
         middle, y = chunk(params, x, state, masks, *((border, T) if reverse else (0, border)))
         end, y_then = chunk(params, x, middle, masks, *((0, border) if reverse else (border, T)))
         chunks = end, jnp.concatenate([y_then, y] if reverse else [y, y_then], 1)
-        last = jlstm.unroll(net, params, x, state=state, key=key, t=t, reverse=reverse, **masks)
+        options = dict(state=state, key=key, t=t, reverse=reverse, checkpoint_every=3)
+        last = jlstm.unroll(net, params, x, **options, **masks)
         return whole, chunks, last, None if reverse else stepwise(params, x, state)
 
     whole, chunks, last, steps = run(params, x, state, masks)
@@ -113,8 +117,7 @@ def test_episodes_are_separate_runs(x64, name, reverse):
     def gradients(f):
         def loss(params, x):
             end, y = f(params, x)
-            states = sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves(end))
-            return states + jnp.sum(y * weights[:, : y.shape[-1]]), (end, y)
+            return total(end, y * weights[:, : y.shape[-1]]), (end, y)
 
         return jax.value_and_grad(loss, (0, 1), has_aux=True)
 
@@ -175,12 +178,14 @@ def test_no_steps_and_no_rows(x64, rows):
 
         x_none, state_none, masks_none = jax.tree.map(lambda a: a[:0], (x, state, masks))
         empty = jlstm.unroll(net, params, x_none, state=state_none, **masks_none)
-        bare = [jlstm.unroll(net, params, x[:, :0], return_sequences=sequences)[1] for sequences in (False, True)]
+        ways = {"return_sequences": False}, {"return_sequences": True}, {"checkpoint_every": 2}
+        bare = [jlstm.unroll(net, params, x[:, :0], **way)[1] for way in ways]
         return jax.grad(loss, has_aux=True)(params), empty, *bare
 
     results = jax.jit(lambda e: {name: run(rows[name], arrays) for name, arrays in e.items()})(everything)
-    for name, ((gradients, (end, y)), (_, empty), last, sequence) in results.items():
+    for name, ((gradients, (end, y)), (_, empty), last, sequence, chunks) in results.items():
         equal(end, everything[name][2])
+        equal(chunks, last)
         assert not any(np.any(leaf) for leaf in jax.tree.leaves((gradients, y, last))), name
         for leaf, none, steps in zip(*map(jax.tree.leaves, (y, empty, sequence)), strict=True):
             assert (leaf.shape[0], none.shape, steps.shape) == (B, (0, *leaf.shape[1:]), (B, 0, *leaf.shape[1:]))

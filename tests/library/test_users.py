@@ -1,10 +1,11 @@
-"""Programs of users that are too long for the README, and what its programs claim beside their own asserts."""
+"""Programs of users that are too long for the README, and claims of its programs beside their own asserts."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import oracle
+from small import equal
 
 import jlstm
 from tests import test_readme
@@ -32,25 +33,24 @@ def test_a_bidirectional_port_from_torch():
     rng, (T, B, D, H) = np.random.default_rng(0), (6, 2, 3, 5)
     shapes = {"weight_ih": (4 * H, D), "weight_hh": (4 * H, H), "bias_ih": (4 * H,), "bias_hh": (4 * H,)}
     suffixes = ("l0", "l0_reverse")
-    weights = {
-        f"{name}_{s}": rng.normal(size=shape).astype("float32") for s in suffixes for name, shape in shapes.items()
-    }
+    sized = {f"{name}_{suffix}": shape for suffix in suffixes for name, shape in shapes.items()}
+    weights = {name: rng.normal(size=shape).astype("float32") for name, shape in sized.items()}
     x = rng.normal(size=(T, B, D)).astype("float32")
     want = np.concatenate([torch_lstm(weights, x, s) for s in suffixes], axis=-1)
 
     net, params = jlstm.convert.from_torch(weights)
     assert net == jlstm.Bidirectional(jlstm.LSTM(H))
     _, y = jlstm.unroll(net, params, x, time_major=True, return_sequences=True)
-    np.testing.assert_allclose(y, want, atol=1e-5)
+    equal(y, want, 1e-5, rtol=1e-7)
     _, y = oracle.bidirectional(*params, x.swapaxes(0, 1), return_sequences=True)
-    np.testing.assert_allclose(y.swapaxes(0, 1), want, atol=1e-6)
+    equal(y.swapaxes(0, 1), want, 1e-6, rtol=1e-7)
 
 
 def test_a_seed_of_ten_is_the_seed_alone():
     ten = test_readme.program("Ten seeds at once")
     (params, _), losses = jax.jit(ten["run"])(3)
-    np.testing.assert_allclose(losses, ten["losses"][3], rtol=1e-3)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b[3], atol=1e-3), params, ten["params"])
+    equal(losses, ten["losses"][3], 0, rtol=1e-3)
+    equal(params, jax.tree.map(lambda a: a[3], ten["params"]), 1e-3, rtol=1e-7)
 
 
 def test_the_training_step_donates_its_buffers():
@@ -66,7 +66,7 @@ def test_a_linen_module_holds_our_params():
     params, x = linen["variables"]["params"], jax.random.normal(jax.random.key(1), (2, 7, 3))
     _, y = jlstm.unroll(jlstm.LSTM(16), params["lstm"], x, return_sequences=True)
     want = jnp.einsum("bth,hk->btk", y, params["Dense_0"]["kernel"])  # its bias begins at 0
-    np.testing.assert_allclose(linen["Tagger"]().apply({"params": params}, x), want, atol=1e-5)
+    equal(linen["Tagger"]().apply({"params": params}, x), want, 1e-5, rtol=1e-7)
     grads = jax.grad(lambda p: linen["Tagger"]().apply({"params": p}, x).sum())(params)
     assert all(jnp.any(leaf != 0) for leaf in jax.tree.leaves(grads["lstm"]))
 
@@ -97,9 +97,8 @@ def test_a_recurrent_policy_learns_to_remember():
         observations, first, actions, rewards, acted = rollout
 
         def loss_fn(params):
-            _, logits = jlstm.unroll(
-                net, params, observations, state=start, resets=first, time_major=True, return_sequences=True
-            )
+            options = dict(state=start, resets=first, time_major=True, return_sequences=True)
+            _, logits = jlstm.unroll(net, params, observations, **options)
             nats = optax.softmax_cross_entropy_with_integer_labels(logits, actions)
             return jnp.mean(nats * rewards), jnp.max(jnp.abs(logits - acted))
 

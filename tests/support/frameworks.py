@@ -1,7 +1,5 @@
 """Other frameworks' cells, live: one row makes a model, takes and sets its weights, and runs it on ragged input."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import warnings
@@ -15,16 +13,14 @@ import numpy as np
 import onnx_models
 import pytest
 import torch_models
+from onnx_models import LENGTHS, D, H
 
 import jlstm
-from jlstm import convert
+from jlstm import GRU, LSTM, Bidirectional, Stack, convert
 
-B, T, D, H = 3, 5, 3, 4
-
-LENGTHS = np.array([5, 1, 3], np.int32)
+B, T = 3, 5
 ROOT = Path(__file__).parents[2]
 VALID = np.arange(T)[:, None] < LENGTHS  # [T, B]
-LSTM, GRU, Bidirectional, Stack = jlstm.LSTM, jlstm.GRU, jlstm.Bidirectional, jlstm.Stack
 
 
 class Peer(NamedTuple):
@@ -82,9 +78,9 @@ def random(tree: Any, seed: int) -> Any:
 # ---- peers that are JAX: model is (weights, apply), apply(weights, x, state) -> (y, state)
 
 
-def jax_run(model: Any, x: Any, state: Any, of_y: Any, of_state: Any) -> Any:
+def jax_run(model: Any, *given: Any) -> Any:
     weights, apply = model
-    return _jax_run(apply, weights, x, state, of_y, of_state)
+    return _jax_run(apply, weights, *given)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -149,13 +145,11 @@ def nnx_load(name: str, weights: Any) -> Any:
 def haiku_apply() -> Any:
     import haiku as hk
 
-    step = hk.without_apply_rng(hk.transform(lambda x, state: hk.LSTM(H)(x, hk.LSTMState(*state)))).apply
-
-    def one(weights: Any, x: Any, state: Any) -> Any:
-        y, new = step(weights, x, state)
+    def step(x: Any, state: Any) -> Any:
+        y, new = hk.LSTM(H)(x, hk.LSTMState(*state))
         return y, tuple(new)
 
-    return over_time(one)
+    return over_time(hk.without_apply_rng(hk.transform(step)).apply)
 
 
 @over_time
@@ -192,56 +186,36 @@ def keras_layer(make: Callable[[Any], Any]) -> Any:
 def keras_load(make: Callable[[Any], Any], weights: Any) -> Any:
     layer, apply = keras_layer(make)
     layer.set_weights(weights)
-    return layer.get_weights(), layer, apply
-
-
-def keras_run(model: Any, *given: Any) -> Any:
-    weights, layer, apply = model
-    layer.set_weights(weights)
-    return _jax_run(apply, [variable.value for variable in layer.trainable_variables], *given)
+    return layer.get_weights(), apply
 
 
 # ---- the table
 
 
+def converters(framework: str) -> list[Any]:
+    return [getattr(convert, form + framework) for form in ("from_", "to_", "state_from_", "state_to_")]
+
+
 def torch(net: Any, make: Callable[[Any], Any], cell: bool = False) -> Peer:
-    write = functools.partial(convert.to_torch, cell=cell)
-    states = convert.state_from_torch, convert.state_to_torch
-    weights = lambda module: module.state_dict()  # noqa: E731
-    return Peer(
-        ("torch",),
-        net,
-        functools.partial(torch_models.load, make),
-        weights,
-        torch_models.run,
-        convert.from_torch,
-        write,
-        *states,
-    )
+    load, (read, write, *states) = functools.partial(torch_models.load, make), converters("torch")
+    write = functools.partial(write, cell=cell)
+    return Peer(("torch",), net, load, lambda module: module.state_dict(), torch_models.run, read, write, *states)
+
+
+def jax_peer(needs: str, net: Any, load: Any, *pairs: Any) -> Peer:
+    return Peer((needs,), net, load, lambda model: model[0], jax_run, *pairs)
 
 
 def keras(net: Any, make: Callable[[Any], Any], **options: Any) -> Peer:
-    read = functools.partial(convert.from_keras, **options)
-    states = convert.state_from_keras, convert.state_to_keras
-    weights = lambda model: model[0]  # noqa: E731
-    return Peer(
-        ("keras",), net, functools.partial(keras_load, make), weights, keras_run, read, convert.to_keras, *states
-    )
-
-
-def jax_peer(needs: str, net: Any, load: Any, read: Any, write: Any, state_from: Any, state_to: Any) -> Peer:
-    return Peer((needs,), net, load, lambda model: model[0], jax_run, read, write, state_from, state_to)
+    read, *others = converters("keras")
+    return jax_peer("keras", net, functools.partial(keras_load, make), functools.partial(read, **options), *others)
 
 
 def flax(kind: str, name: str) -> Peer:
     load = (lambda w: (w, linen_apply(name))) if kind == "linen" else functools.partial(nnx_load, name)
-    needs, write = f"flax.{kind[:3].replace('lin', 'linen')}", functools.partial(convert.to_flax, kind=kind)
-    return jax_peer(needs, LSTM(H), load, convert.from_flax, write, convert.state_from_flax, convert.state_to_flax)
-
-
-def equinox(net: Any) -> Peer:
-    pair = convert.from_equinox, convert.to_equinox
-    return jax_peer("equinox", net, equinox_load, *pair, convert.state_from_equinox, convert.state_to_equinox)
+    read, write, *states = converters("flax")
+    needs = "flax.linen" if kind == "linen" else "flax.nnx"
+    return jax_peer(needs, LSTM(H), load, read, functools.partial(write, kind=kind), *states)
 
 
 def onnx(net: Any, **options: Any) -> Peer:
@@ -250,47 +224,39 @@ def onnx(net: Any, **options: Any) -> Peer:
     return Peer(needs, net, lambda model: model, lambda model: model, onnx_models.run, read, onnx_models.write, *states)
 
 
-_HAIKU = convert.from_haiku, convert.to_haiku, convert.state_from_haiku, convert.state_to_haiku
-_PLAIN, _OPTIONS = LSTM(H), LSTM(H, use_bias=False, activation="softsign", gate_activation="hard_sigmoid")
-_PROJECTED, _GRU = jlstm.ProjectedLSTM(H, 2), GRU(H)
-_TWO = Stack((Bidirectional(_PLAIN), Bidirectional(_PLAIN)))
+def two_layers(cell: Any) -> Any:
+    return Stack((Bidirectional(cell), Bidirectional(cell)))
+
+
+_PLAIN, _NO_BIAS, _GRU, _PROJECTED = LSTM(H), LSTM(H, use_bias=False), GRU(H), jlstm.ProjectedLSTM(H, 2)
+_OPTIONS = LSTM(H, use_bias=False, activation="softsign", gate_activation="hard_sigmoid")
+_MEAN, _BEFORE = Bidirectional(_PLAIN, merge="mean"), Bidirectional(GRU(H, reset_after=False))
 _KERAS = dict(activation="softsign", recurrent_activation="hard_sigmoid")
-_FULL = dict(return_sequences=True, return_state=True)
+_FULL, _TWO = dict(return_sequences=True, return_state=True), dict(num_layers=2, bidirectional=True)
 
 PEERS: dict[str, Peer] = {
-    "torch-LSTM": torch(_TWO, lambda nn: nn.LSTM(D, H, 2, bidirectional=True)),
-    "torch-LSTM-no-bias": torch(LSTM(H, use_bias=False), lambda nn: nn.LSTM(D, H, bias=False)),
+    "torch-LSTM": torch(two_layers(_PLAIN), lambda nn: nn.LSTM(D, H, **_TWO)),
+    "torch-LSTM-no-bias": torch(_NO_BIAS, lambda nn: nn.LSTM(D, H, bias=False)),
     "torch-LSTMCell": torch(_PLAIN, lambda nn: nn.LSTMCell(D, H), cell=True),
-    "torch-proj": torch(
-        Stack((Bidirectional(_PROJECTED), Bidirectional(_PROJECTED))),
-        lambda nn: nn.LSTM(D, H, 2, bidirectional=True, proj_size=2),
-    ),
-    "torch-GRU": torch(
-        Stack((Bidirectional(_GRU), Bidirectional(_GRU))), lambda nn: nn.GRU(D, H, 2, bidirectional=True)
-    ),
+    "torch-proj": torch(two_layers(_PROJECTED), lambda nn: nn.LSTM(D, H, proj_size=2, **_TWO)),
+    "torch-GRU": torch(two_layers(_GRU), lambda nn: nn.GRU(D, H, **_TWO)),
     "torch-GRUCell": torch(GRU(H, use_bias=False), lambda nn: nn.GRUCell(D, H, bias=False), cell=True),
-    "keras-LSTM": keras(_PLAIN, lambda layers: layers.LSTM(H, **_FULL)),
-    "keras-LSTM-options": keras(_OPTIONS, lambda layers: layers.LSTM(H, use_bias=False, **_KERAS, **_FULL), **_KERAS),
-    "keras-Bidirectional": keras(
-        Bidirectional(_PLAIN, merge="mean"),
-        lambda layers: layers.Bidirectional(layers.LSTM(H, **_FULL), merge_mode="ave"),
-        merge_mode="ave",
-    ),
-    "keras-GRU": keras(_GRU, lambda layers: layers.GRU(H, **_FULL)),
+    "keras-LSTM": keras(_PLAIN, lambda k: k.LSTM(H, **_FULL)),
+    "keras-LSTM-options": keras(_OPTIONS, lambda k: k.LSTM(H, use_bias=False, **_KERAS, **_FULL), **_KERAS),
+    "keras-Bidirectional": keras(_MEAN, lambda k: k.Bidirectional(k.LSTM(H, **_FULL), "ave"), merge_mode="ave"),
+    "keras-GRU": keras(_GRU, lambda k: k.GRU(H, **_FULL)),
     "keras-GRU-before": keras(
-        Bidirectional(GRU(H, reset_after=False)),
-        lambda layers: layers.Bidirectional(layers.GRU(H, reset_after=False, **_FULL)),
-        reset_after=False,
+        _BEFORE, lambda k: k.Bidirectional(k.GRU(H, reset_after=False, **_FULL)), reset_after=False
     ),
-    "onnx-two-ways": onnx(_TWO),
+    "onnx-two-ways": onnx(two_layers(_PLAIN)),
     "onnx-peepholes": onnx(jlstm.PeepholeLSTM(H)),
     "onnx-coupled": onnx(Bidirectional(jlstm.CoupledLSTM(H))),
-    "onnx-sum-no-bias": onnx(Bidirectional(LSTM(H, use_bias=False), merge="sum"), merge="sum"),
+    "onnx-sum-no-bias": onnx(Bidirectional(_NO_BIAS, merge="sum"), merge="sum"),
     "linen-LSTMCell": flax("linen", "LSTMCell"),
     "linen-OptimizedLSTMCell": flax("linen", "OptimizedLSTMCell"),
     "nnx-LSTMCell": flax("nnx", "LSTMCell"),
     "nnx-OptimizedLSTMCell": flax("nnx_optimized", "OptimizedLSTMCell"),
-    "haiku-LSTM": jax_peer("haiku", _PLAIN, lambda w: (w, haiku_apply()), *_HAIKU),
-    "equinox-LSTMCell": equinox(_PLAIN),
-    "equinox-LSTMCell-no-bias": equinox(LSTM(H, use_bias=False)),
+    "haiku-LSTM": jax_peer("haiku", _PLAIN, lambda w: (w, haiku_apply()), *converters("haiku")),
+    "equinox-LSTMCell": jax_peer("equinox", _PLAIN, equinox_load, *converters("equinox")),
+    "equinox-LSTMCell-no-bias": jax_peer("equinox", _NO_BIAS, equinox_load, *converters("equinox")),
 }

@@ -1,12 +1,11 @@
 """Cells to be wrapped, and a small problem for them."""
 
-from __future__ import annotations
-
 from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from sketches import Sketch
 
 import jlstm
 
@@ -37,8 +36,7 @@ class Grouped(jlstm.Cell):
 
     def init(self, key, input_size):
         shapes = (input_size, 4, H), (P, 4, H), (H, P)
-        keys = jax.random.split(key, 3)
-        return GroupedParams(*[jax.random.normal(k, shape) for k, shape in zip(keys, shapes, strict=True)])
+        return GroupedParams(*map(jax.random.normal, jax.random.split(key, 3), shapes))
 
     def output_size(self, input_size):
         return P
@@ -67,25 +65,20 @@ class ReadState(NamedTuple):
 
 
 @jlstm.record
-class Read(jlstm.Cell):
+class Read(Sketch):
     """h' = tanh(x W + h U), y = h' V: the output is no part of the state; no memory beside h."""
 
     recurrent_params: ClassVar = ("u",)
     state_groups: ClassVar = (("h",),)
 
-    def init(self, key, input_size):
-        shapes = {"w": (input_size, H), "u": (H, H), "v": (H, P)}
-        keys = jax.random.split(key, 3)
-        return {name: jax.random.normal(k, shape) for k, (name, shape) in zip(keys, shapes.items(), strict=True)}
+    def shapes(self, D):
+        return {"w": (D, H), "u": (H, H), "v": (H, P)}
 
     def output_size(self, input_size):
         return P
 
     def initial_state(self, params, batch_shape=()):
         return ReadState(jnp.zeros((*batch_shape, H), params["u"].dtype))
-
-    def project(self, params, x):
-        return x @ params["w"]
 
     def recur(self, params, state):
         return state.h @ params["u"]

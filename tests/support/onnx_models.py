@@ -6,20 +6,35 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
+from small import equal
 
+import jlstm
 from jlstm import convert
 
-D, H = 3, 4
+B, T, D, H = 4, 6, 3, 4
+RAGGED = np.array([0, 3, 6, 100], np.int32)  # the lengths of B rows
 LENGTHS = np.array([5, 1, 3], np.int32)  # of the ragged input that every peer runs on
 
 
-def write(net: Any, params: Any) -> Any:
+def write(net: Any, params: Any, *, return_sequences: bool = True) -> Any:
+    """The model that `to_onnx` writes."""
     import onnx
 
     with tempfile.TemporaryDirectory() as folder:
-        convert.to_onnx(net, params, folder + "/net.onnx", return_sequences=True)
+        convert.to_onnx(net, params, folder + "/net.onnx", return_sequences=return_sequences)
         return onnx.load(folder + "/net.onnx")
+
+
+def check_written(net: Any, params: Any, inputs: np.ndarray, *, return_sequences: bool = True) -> None:
+    """Check that onnxruntime gives our outputs and final state, on RAGGED rows and from a random state."""
+    rng, like = np.random.default_rng(1), jax.eval_shape(lambda p: net.initial_state(p, (B,)), params)
+    start = jax.tree.map(lambda a: rng.normal(scale=0.5, size=a.shape).astype(a.dtype), like)
+    run = session(write(net, params, return_sequences=return_sequences))
+    got = run(inputs=inputs, lengths=RAGGED, **convert.state_to_onnx(start))
+    state, y = jlstm.unroll(net, params, inputs, state=start, lengths=RAGGED, return_sequences=return_sequences)
+    equal((convert.state_from_onnx(got, net), got["outputs"]), (state, y), 1e-5)
 
 
 def arrays(ways: int = 1, *, bias: bool = True) -> dict[str, np.ndarray]:
@@ -29,28 +44,17 @@ def arrays(ways: int = 1, *, bias: bool = True) -> dict[str, np.ndarray]:
     return {name: rng.normal(scale=0.5, size=shape).astype("float32") for name, shape in shapes.items()}
 
 
-def node(
-    arrays: dict[str, np.ndarray], *, state: bool = False, lengths: bool = False, extra: Any = (), **attributes: Any
-) -> Any:
+def node(arrays: dict[str, np.ndarray], *, lengths: bool = False, extra: Any = (), **attributes: Any) -> Any:
     """A model of one LSTM node; `arrays` are constants by the name of the operator's input."""
     from onnx import TensorProto, helper, numpy_helper
 
     attributes = {"hidden_size": H} | attributes
-    given = {"X", *arrays, *(("initial_h", "initial_c") if state else ()), *(("sequence_lens",) if lengths else ())}
-    names = [
-        name if name in given else "" for name in ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
-    ]
-    names = [*names[:7], "P"] if "P" in given else names[:7]
+    fed = {"X": (TensorProto.FLOAT, [None] * 3)} | ({"sequence_lens": (TensorProto.INT32, [None])} if lengths else {})
+    order = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", *(["P"] if "P" in arrays else []))
+    names = [name if name in {*arrays, *fed} else "" for name in order]
     lstm = helper.make_node("LSTM", names, ["Y", "Y_h", "Y_c"], name="encoder/lstm", **attributes)
-    ints = {"sequence_lens"}
-    inputs = [
-        helper.make_tensor_value_info(
-            name, TensorProto.INT32 if name in ints else TensorProto.FLOAT, [None] * (1 if name in ints else 3)
-        )
-        for name in names
-        if name and name not in arrays
-    ]
-    outputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in ("Y", "Y_h", "Y_c")]
+    inputs = [helper.make_tensor_value_info(name, *kind) for name, kind in fed.items()]
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("Y", "Y_h", "Y_c")]
     constants = [numpy_helper.from_array(a, name) for name, a in arrays.items()]
     graph = helper.make_graph([*extra, lstm], "g", inputs, outputs, constants)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
@@ -89,6 +93,7 @@ def run(model: Any, x: Any, state: Any, of_y: Any, of_state: Any) -> Any:
 
 
 def float64_evaluator(model: Any) -> Callable[..., dict[str, Any]]:
+    """A function of named inputs, by the ONNX project's own evaluator."""
     import onnx
     from onnx.reference import ReferenceEvaluator
 

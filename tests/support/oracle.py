@@ -8,7 +8,7 @@ Letters: `*B` batch axes (none, one or many) · `T` time · `D` input features �
 i, f, g, o.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -35,6 +35,7 @@ def _sigmoid(x: Array) -> Array:
 
 # name -> (the function, its derivative), both of the pre-activation.
 ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
+    "linear": (lambda x: x, np.ones_like),
     "tanh": (np.tanh, lambda x: 1.0 - np.tanh(x) ** 2),
     "sigmoid": (_sigmoid, lambda x: _sigmoid(x) * _sigmoid(-x)),
     "relu": (lambda x: np.maximum(x, 0.0), lambda x: (x > 0.0) * 1.0),
@@ -55,19 +56,19 @@ class _Step(NamedTuple):
     c: Array  # [H]
 
 
-def lstm(
-    params: Any,
-    inputs: ArrayLike,
-    *,
-    state: Any = None,
-    lengths: Any = None,
-    mask: Any = None,
-    resets: Any = None,
-    reverse: bool = False,
-    return_sequences: bool = False,
-    activation: str = "tanh",
-    gate_activation: str = "sigmoid",
-) -> tuple[State, Array]:
+class Options(NamedTuple):
+    """The options of a run, for all its rows."""
+
+    state: Any = None
+    lengths: Any = None
+    mask: Any = None
+    resets: Any = None
+    reverse: bool = False
+    activation: str = "tanh"
+    gate_activation: str = "sigmoid"
+
+
+def lstm(params: Any, inputs: ArrayLike, *, return_sequences: bool = False, **options: Any) -> tuple[State, Array]:
     """`((h, c), outputs)` of an LSTM over inputs `[*B, T, D]`.
 
         i, f, o = gate_activation(x w_ih + h w_hh + b)        g = activation(x w_ih + h w_hh + b)
@@ -87,32 +88,14 @@ def lstm(
     h, c = np.zeros((*batch, hidden)), np.zeros((*batch, hidden))
     sequence, last = np.zeros((*batch, time, hidden)), np.zeros((*batch, hidden))
     for row in np.ndindex(*batch):
-        start = None if state is None else (_float64(state[0])[row], _float64(state[1])[row])
-        events, (h[row], c[row]) = _run(
-            p, inputs, row, start, lengths, mask, resets, reverse, activation, gate_activation
-        )
-        for event in events:
-            if event is not None:
-                sequence[(*row, event.t)] = event.h
-                last[row] = event.h
+        events, (h[row], c[row]) = _run(p, inputs, row, Options(**options))
+        for event in filter(None, events):
+            sequence[(*row, event.t)] = last[row] = event.h
     return (h, c), sequence if return_sequences else last
 
 
 def lstm_gradients(
-    params: Any,
-    inputs: ArrayLike,
-    w_out: ArrayLike,
-    w_h: ArrayLike,
-    w_c: ArrayLike,
-    *,
-    state: Any = None,
-    lengths: Any = None,
-    mask: Any = None,
-    resets: Any = None,
-    reverse: bool = False,
-    return_sequences: bool = False,
-    activation: str = "tanh",
-    gate_activation: str = "sigmoid",
+    params: Any, inputs: Any, w_out: Any, w_h: Any, w_c: Any, *, return_sequences: bool = False, **options: Any
 ) -> tuple[Params, Array, State | None]:
     """Gradients of `sum(outputs * w_out) + sum(h * w_h) + sum(c * w_c)`, where `(h, c), outputs = lstm(...)`.
 
@@ -120,26 +103,23 @@ def lstm_gradients(
     option is off; `[*B, T, D]`, 0 where hidden; `([*B, H], [*B, H])`, or None where `state` is None. With `state=None`
     and at every reset, the gradient of the initial state belongs to h0 and c0.
     """
-    p, inputs = _params(params), np.asarray(inputs)
+    p, inputs, given = _params(params), np.asarray(inputs), Options(**options)
     *batch, _, _ = inputs.shape
     w_out, w_h, w_c = _float64(w_out), _float64(w_h), _float64(w_c)
-    zeros: list[Any] = [None if leaf is None else np.zeros(leaf.shape) for leaf in p]
-    d_params = Params(*zeros)
+    d_params = _params([None if leaf is None else np.zeros(leaf.shape) for leaf in p])
     d_inputs = np.zeros(inputs.shape)
-    d_state = None if state is None else (np.zeros(w_h.shape), np.zeros(w_c.shape))
-    act, d_act = ACTIVATIONS[activation]
-    gate, d_gate = ACTIVATIONS[gate_activation]
+    d_state = None if given.state is None else (np.zeros(w_h.shape), np.zeros(w_c.shape))
+    act, d_act = ACTIVATIONS[given.activation]
+    gate, d_gate = ACTIVATIONS[given.gate_activation]
 
     def to_initial(dh: Array, dc: Array) -> None:
-        if d_params.h0 is not None:
-            d_params.h0[...] += dh
-        if d_params.c0 is not None:
-            d_params.c0[...] += dc
+        for total, part in ((d_params.h0, dh), (d_params.c0, dc)):
+            if total is not None:
+                total += part
 
     for row in np.ndindex(*batch):
-        start = None if state is None else (_float64(state[0])[row], _float64(state[1])[row])
-        events, _ = _run(p, inputs, row, start, lengths, mask, resets, reverse, activation, gate_activation)
-        steps = [event for event in events if event is not None]
+        events, _ = _run(p, inputs, row, given)
+        steps = list(filter(None, events))
         dh, dc = w_h[row], w_c[row]
         for event in reversed(events):
             if event is None:
@@ -153,14 +133,8 @@ def lstm_gradients(
             z_i, z_f, z_g, z_o = event.z
             i, f, g, o = gate(z_i), gate(z_f), act(z_g), gate(z_o)
             dc = dc + dh * o * d_act(event.c)
-            dz = np.stack(
-                [
-                    dc * g * d_gate(z_i),
-                    dc * event.c_before * d_gate(z_f),
-                    dc * i * d_act(z_g),
-                    dh * act(event.c) * d_gate(z_o),
-                ]
-            )
+            d_i, d_f, d_g, d_o = dc * g, dc * event.c_before, dc * i, dh * act(event.c)
+            dz = np.stack([d_i * d_gate(z_i), d_f * d_gate(z_f), d_g * d_act(z_g), d_o * d_gate(z_o)])
             d_params.w_ih[...] += np.einsum("d,gh->dgh", event.x, dz)
             d_params.w_hh[...] += np.einsum("d,gh->dgh", event.h_before, dz)
             if d_params.b is not None:
@@ -174,16 +148,24 @@ def lstm_gradients(
     return d_params, d_inputs, d_state
 
 
+Layer = Any  # `lstm`'s params, or a function that has its own bound
+
+
+def _call(layer: Layer, inputs: Any, **options: Any) -> tuple[Any, Any]:
+    call: Callable[..., Any] = layer if callable(layer) else partial(lstm, layer)
+    return call(inputs, **options)
+
+
 def bidirectional(
-    forward: Any, backward: Any, inputs: ArrayLike, *, merge: str = "concat", state: Any = None, **options: Any
-) -> tuple[tuple[State, State], Any]:
-    """`((forward's state, backward's state), outputs)`: two `lstm` over the same steps, the second reversed.
+    forward: Layer, backward: Layer, inputs: ArrayLike, *, merge: str = "concat", state: Any = None, **options: Any
+) -> tuple[tuple[Any, Any], Any]:
+    """`((forward's state, backward's state), outputs)`: two layers over the same steps, the second the other way round.
 
     merge: "concat" (on the last axis), "sum", "mul", "mean", or "none" for the pair. state: a pair of states, or None.
     """
     first, second = (None, None) if state is None else state
-    state_f, y_f = lstm(forward, inputs, state=first, **options)
-    state_b, y_b = lstm(backward, inputs, state=second, reverse=True, **options)
+    state_f, y_f = _call(forward, inputs, state=first, **options)
+    state_b, y_b = _call(backward, inputs, state=second, **options | {"reverse": not options.get("reverse", False)})
     merged = {
         "concat": lambda: np.concatenate([y_f, y_b], axis=-1),
         "sum": lambda: y_f + y_b,
@@ -195,16 +177,14 @@ def bidirectional(
 
 
 def stack(
-    layers: Sequence[Any], inputs: ArrayLike, *, state: Any = None, return_sequences: bool = False, **options: Any
+    layers: Sequence[Layer], inputs: ArrayLike, *, state: Any = None, return_sequences: bool = False, **options: Any
 ) -> tuple[tuple[Any, ...], Any]:
-    """`(one state a layer, the last one's outputs)`. A layer: `lstm`'s params, or a function that has its own bound."""
+    """`(one state a layer, the last one's outputs)`."""
     states: list[Any] = []
     y: Any = inputs
     for number, layer in enumerate(layers):
-        last = number == len(layers) - 1
-        call: Callable[..., Any] = layer if callable(layer) else partial(lstm, layer)
-        start = None if state is None else state[number]
-        after, y = call(y, state=start, return_sequences=return_sequences or not last, **options)
+        start, whole = None if state is None else state[number], return_sequences or number < len(layers) - 1
+        after, y = _call(layer, y, state=start, return_sequences=whole, **options)
         states.append(after)
     return tuple(states), y
 
@@ -212,44 +192,29 @@ def stack(
 def gradients(f: Callable[..., Any], arrays: Sequence[ArrayLike], eps: float = 1e-5) -> tuple[Array, ...]:
     """Central differences of the scalar `f(*arrays)` by every element of every array; float64, error O(eps^2)."""
     copies = [np.array(array, np.float64) for array in arrays]
-    results = []
-    for array in copies:
-        result = np.zeros(array.shape)
+    results = tuple(np.zeros(array.shape) for array in copies)
+    for array, result in zip(copies, results, strict=True):
         for index in np.ndindex(*array.shape):
             value = array[index]
-            array[index] = value + eps
-            above = float(f(*copies))
-            array[index] = value - eps
-            below = float(f(*copies))
+            for sign in (1.0, -1.0):
+                array[index] = value + sign * eps
+                result[index] += sign * float(f(*copies)) / (2.0 * eps)
             array[index] = value
-            result[index] = (above - below) / (2.0 * eps)
-        results.append(result)
-    return tuple(results)
+    return results
 
 
-def _run(
-    p: Params,
-    inputs: Array,
-    row: tuple[int, ...],
-    start: State | None,
-    lengths: Any,
-    mask: Any,
-    resets: Any,
-    reverse: bool,
-    activation: str,
-    gate_activation: str,
-) -> tuple[list[_Step | None], State]:
+def _run(p: Params, inputs: Array, row: tuple[int, ...], given: Options) -> tuple[list[_Step | None], State]:
     """One row: what happened, in the order of processing (a step that was taken, or None for a reset), and the end."""
-    act, gate = ACTIVATIONS[activation][0], ACTIVATIONS[gate_activation][0]
+    act, gate = ACTIVATIONS[given.activation][0], ACTIVATIONS[given.gate_activation][0]
     time, zero = inputs.shape[-2], np.zeros(p.w_hh.shape[0])
     initial = (zero if p.h0 is None else p.h0, zero if p.c0 is None else p.c0)
-    length = time if lengths is None else min(max(int(np.asarray(lengths)[row]), 0), time)
+    length = time if given.lengths is None else min(max(int(np.asarray(given.lengths)[row]), 0), time)
     events: list[_Step | None] = []
-    h, c = initial if start is None else start
-    for t in _order(length, reverse):
-        reset = resets is not None and bool(np.asarray(resets)[(*row, t)])
-        valid = mask is None or bool(np.asarray(mask)[(*row, t)])
-        if reset and not reverse:
+    h, c = initial if given.state is None else (_float64(leaf)[row] for leaf in given.state)
+    for t in range(length)[:: -1 if given.reverse else 1]:
+        reset = given.resets is not None and bool(np.asarray(given.resets)[(*row, t)])
+        valid = given.mask is None or bool(np.asarray(given.mask)[(*row, t)])
+        if reset and not given.reverse:
             h, c = initial
             events.append(None)
         if valid:
@@ -262,14 +227,10 @@ def _run(
             h_new = o * act(c_new)
             events.append(_Step(t, x, h, c, z, h_new, c_new))
             h, c = h_new, c_new
-        if reset and reverse:
+        if reset and given.reverse:
             h, c = initial
             events.append(None)
     return events, (h, c)
-
-
-def _order(length: int, reverse: bool) -> Iterator[int]:
-    return reversed(range(length)) if reverse else iter(range(length))
 
 
 def _params(params: Any) -> Params:

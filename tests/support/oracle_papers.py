@@ -12,6 +12,7 @@ from oracle import ACTIVATIONS
 
 Array = np.ndarray
 Step = tuple[tuple[Array, ...], Array]
+Fields = dict[str, Array]
 
 
 def functions(net: Any) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
@@ -22,6 +23,71 @@ def functions(net: Any) -> tuple[Callable[[Array], Array], Callable[[Array], Arr
 def product(x: Array, w: Array) -> Array:
     """x w `[*B, G, H]`; x `[*B, D]`, w `[D, G, H]`."""
     return np.einsum("...d,dgh->...gh", x, w)
+
+
+def products(p: Any, h: Array, x: Array) -> Array:
+    """W x + U h + b, gates first."""
+    z = product(x, p.w_ih) + product(h, p.w_hh)
+    return np.moveaxis(z if p.b is None else z + p.b, -2, 0)
+
+
+def lstm(net: Any, p: Any, state: Any, x: Array, gate_limit: float = np.inf) -> Step:
+    """As in `oracle.py`, its c clipped before h is made of it, and its pre-activations."""
+    (φ, σ), limit = functions(net), net.cell_clip or np.inf
+    h, c = state
+    z_i, z_f, z_g, z_o = np.clip(products(p, h, x), -gate_limit, gate_limit)
+    c = np.clip(σ(z_f) * c + σ(z_i) * φ(z_g), -limit, limit)
+    h = σ(z_o) * φ(c)
+    return (h, c), h
+
+
+def peephole_lstm(net: Any, p: Any, state: Any, x: Array) -> Step:
+    """Gers & Schmidhuber, "Recurrent Nets that Time and Count" (IJCNN 2000); peepholes i, f, o."""
+    φ, σ = functions(net)
+    h, c = state
+    z_i, z_f, z_g, z_o = products(p, h, x)
+    i = σ(z_i + p.p[0] * c)
+    f = σ(z_f + p.p[1] * c)
+    c = f * c + i * φ(z_g)
+    h = σ(z_o + p.p[2] * c) * φ(c)
+    return (h, c), h
+
+
+def coupled_lstm(net: Any, p: Any, state: Any, x: Array) -> Step:
+    """Greff et al., "LSTM: A Search Space Odyssey" (2017), CIFG: f = 1 - i. Gates i, g, o."""
+    φ, σ = functions(net)
+    h, c = state
+    z_i, z_g, z_o = products(p, h, x)
+    f = 1.0 - σ(z_i)
+    c = f * c + (1.0 - f) * φ(z_g)
+    h = σ(z_o) * φ(c)
+    return (h, c), h
+
+
+def projected_lstm(net: Any, p: Any, state: Any, x: Array) -> Step:
+    """Sak, Senior & Beaufays, "Long Short-Term Memory Recurrent ..." (Interspeech 2014); h is `[*B, P]`."""
+    φ, σ = functions(net)
+    h, c = state
+    z_i, z_f, z_g, z_o = products(p, h, x)
+    c = σ(z_f) * c + σ(z_i) * φ(z_g)
+    h = (σ(z_o) * φ(c)) @ p.w_hr
+    return (h, c), h
+
+
+def gru(net: Any, p: Any, state: Any, x: Array) -> Step:
+    """Cho et al., "Learning Phrase Representations ..." (EMNLP 2014), eqs. 5-8; gates r, z, n.
+
+    reset_after: r scales U h with a bias of its own, the fourth row of b; in the paper it scales h.
+    """
+    φ, σ = functions(net)
+    (h,) = state
+    b = np.zeros((4, h.shape[-1])) if p.b is None else p.b
+    w, u = np.moveaxis(p.w_ih, 1, 0), np.moveaxis(p.w_hh, 1, 0)
+    r = σ(x @ w[0] + h @ u[0] + b[0])
+    z = σ(x @ w[1] + h @ u[1] + b[1])
+    n = φ(x @ w[2] + b[2] + (r * (h @ u[2] + b[3]) if net.reset_after else (r * h) @ u[2]))
+    h = z * h + (1.0 - z) * n
+    return (h,), h
 
 
 def layer_norm_lstm(net: Any, p: Any, state: Any, x: Array) -> Step:
@@ -65,19 +131,13 @@ def min_lstm(net: Any, p: Any, state: Any, x: Array) -> Step:
     """Feng et al., "Were RNNs All We Needed?" (2024), section 3.2: the gates divided by their sum."""
     z_i, z_f, z_g = np.moveaxis(product(x, p.w_ih) + (0.0 if p.b is None else p.b), -2, 0)
     i, f = 1 / (1 + np.exp(-z_i)), 1 / (1 + np.exp(-z_f))
-    φ = {"linear": lambda x: x}.get(net.activation) or ACTIVATIONS[net.activation][0]
-    c = f / (f + i) * state[1] + i / (f + i) * φ(z_g)
+    c = f / (f + i) * state[1] + i / (f + i) * ACTIVATIONS[net.activation][0](z_g)
     return (c, c), c
 
 
-def squash_g(x: Array) -> Array:
-    """Appendix A.1: a logistic sigmoid with range [-2, 2]."""
-    return 4 / (1 + np.exp(-x)) - 2
-
-
-def squash_h(x: Array) -> Array:
-    """Appendix A.1: a logistic sigmoid with range [-1, 1]."""
-    return 2 / (1 + np.exp(-x)) - 1
+def squash(x: Array, limit: float) -> Array:
+    """Appendix A.1: a logistic sigmoid with range [-limit, limit]; g has 2, h has 1."""
+    return 2 * limit / (1 + np.exp(-x)) - limit
 
 
 def original_lstm(net: Any, p: Any, state: Any, x: Array) -> Step:
@@ -91,8 +151,8 @@ def original_lstm(net: Any, p: Any, state: Any, x: Array) -> Step:
     for cell in range(h.shape[-1]):
         block = cell // net.block_size
         y_in, y_out = (1 / (1 + np.exp(-a[..., block])) for a in (net_in, net_out))
-        c_new[..., cell] = c[..., cell] + y_in * squash_g(net_c[..., cell])
-        h_new[..., cell] = y_out * squash_h(c_new[..., cell])
+        c_new[..., cell] = c[..., cell] + y_in * squash(net_c[..., cell], 2)
+        h_new[..., cell] = y_out * squash(c_new[..., cell], 1)
     return (h_new, c_new), h_new
 
 
@@ -111,9 +171,9 @@ def original_lstm_learning_rule(net: Any, p: Any, xs: Array, errors: Array) -> d
     for x, error in zip(xs, errors, strict=True):
         source = np.concatenate([x, state[0], [1.0]])  # y^u(t-1)
         y_in, y_out = (1 / (1 + np.exp(-source @ w)) for w in (w_in, w_out))
-        g = squash_g(source @ w_c)
+        g = squash(source @ w_c, 2)
         state, _ = original_lstm(net, p, state, x)
-        h = squash_h(state[1])
+        h = squash(state[1], 1)
         for cell in range(H):
             j = cell // net.block_size
             ds_in[cell] += g[cell] * y_in[j] * (1 - y_in[j]) * source
@@ -129,17 +189,33 @@ def original_lstm_learning_rule(net: Any, p: Any, xs: Array, errors: Array) -> d
     return result | {"b_gates": result["b_gates"][0], "b": result["b"][0]}
 
 
-STEPS: dict[str, Callable[[Any, Any, Any, Array], Step]] = {
-    "LayerNormLSTM": layer_norm_lstm,
-    "SLSTM": slstm,
-    "MinLSTM": min_lstm,
-    "OriginalLSTM": original_lstm,
-}
+STEPS: dict[str, Callable[[Any, Any, Any, Array], Step]] = {"LSTM": lstm, "GRU": gru, "SLSTM": slstm}
+STEPS |= {"PeepholeLSTM": peephole_lstm, "CoupledLSTM": coupled_lstm, "ProjectedLSTM": projected_lstm}
+STEPS |= {"LayerNormLSTM": layer_norm_lstm, "MinLSTM": min_lstm, "OriginalLSTM": original_lstm}
 
 
-def knows(net: Any) -> bool:
-    return type(net).__name__ in STEPS
+# ---- wrappers of cells: states are dicts by name; a mask is bool and stands for the leading axes of what it meets
 
 
-def step(net: Any, params: Any, state: Any, x: Array) -> Step:
-    return STEPS[type(net).__name__](net, params, state, x)
+def grouped(params: Any, state: Fields, x: Array) -> Fields:
+    """One step of `grouped.Grouped`, in plain numbers: the memory is C = c e^m, N = n e^m, and m any scale at all."""
+    w, u, p = params
+    i, f, g, o = np.moveaxis(product(x, w) + product(state["h"], u), -2, 0)
+    C, N = state["c"] * np.exp(state["m"]), state["n"] * np.exp(state["m"])
+    f, o = (1 / (1 + np.exp(-a)) for a in (f, o))
+    C, N = f * C + np.exp(i) * np.tanh(g), f * N + np.exp(i)
+    m = np.log(f * np.exp(state["m"]) + np.exp(i))
+    h = (o * C / np.sqrt(N**2 + 1)) @ p
+    return {"h": h, "c": C * np.exp(-m), "n": N * np.exp(-m), "m": m}
+
+
+def zoneout(old: Array, new: Array, rate: float, mask: Any) -> Array:
+    """Krueger et al. 2017: the old value where the mask is True; without one the mean, `rate` of the old."""
+    if mask is None:
+        return rate * old + (1 - rate) * new
+    return np.where(np.reshape(mask, mask.shape + (1,) * (old.ndim - mask.ndim)), old, new)
+
+
+def dropped(a: Array, kept: Array | None, rate: float) -> Array:
+    """Inverted dropout: 0 where not kept, the rest divided by its probability. kept None: nothing was drawn."""
+    return a if kept is None else np.where(kept, a / (1 - rate), 0.0)

@@ -5,11 +5,7 @@ our layout and our order in time. Every weight and bias is random, so that no ga
 means something else than we do, or nothing, the loss has no weight: `Case.weights` says where and why.
 """
 
-from __future__ import annotations
-
-import contextlib
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import cases
@@ -17,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from frameworks import settings
 
 import jlstm
 from jlstm import LSTMParams, LSTMState
@@ -101,11 +98,9 @@ def arrays(case: Case) -> tuple[Arrays, Any]:
 def ours(case: Case, backend: str) -> Run:
     cell = jlstm.LSTM(H)
     net = jlstm.Bidirectional(cell, merge=case.way) if case.two_way else cell  # type: ignore[arg-type]
-    resets = np.zeros((*case.batch, T), bool)
-    resets[..., BORDER] = True
+    resets = np.broadcast_to(np.arange(T) == BORDER, (*case.batch, T)) if case.resets else None
     options = dict(return_sequences=case.return_sequences, reverse=case.way == "reverse", backend=backend)
-    options |= dict(lengths=case.lengths, mask=HOLES if case.hidden == "mask" else None)
-    options |= dict(resets=resets if case.resets else None)
+    options |= dict(lengths=case.lengths, mask=HOLES if case.hidden == "mask" else None, resets=resets)
 
     def run(a: Arrays) -> tuple[Any, Any]:
         params, state = a.params, a.state
@@ -121,14 +116,6 @@ def ours(case: Case, backend: str) -> Run:
 # ---- the peers
 
 
-@contextlib.contextmanager
-def as_it_likes() -> Iterator[None]:
-    """Keras promotes ranks, and calls what is deprecated."""
-    with jax.numpy_rank_promotion("allow"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        yield
-
-
 def keras(case: Case) -> Run:
     """Masks of any pattern. `go_backwards` leaves the outputs in the order of processing."""
     layers = pytest.importorskip("keras", exc_type=ImportError).layers
@@ -137,7 +124,7 @@ def keras(case: Case) -> Run:
     net = layers.LSTM(H, zero_output_for_mask=case.return_sequences, **options)
     if case.two_way:
         net = layers.Bidirectional(net, merge_mode={"mean": "ave"}.get(case.way, case.way))
-    with as_it_likes():
+    with settings():
         net.build((*case.batch, T, D))
     rest = [variable.value for variable in net.non_trainable_variables]
 
@@ -145,7 +132,7 @@ def keras(case: Case) -> Run:
         weights = [w for p in case.each(a.params) for w in (p.w_ih.reshape(D, -1), p.w_hh.reshape(H, -1), p.b.ravel())]
         state = None if a.state is None else [leaf for s in case.each(a.state) for leaf in s]
         mask = None if case.hidden is None else case.valid[:, steps]
-        with as_it_likes():
+        with settings():
             (y, *end), _ = net.stateless_call(weights, rest, a.x[:, steps], mask=mask, initial_state=state)
         if case.way == "reverse" and case.return_sequences:
             y = y[:, ::-1]
@@ -155,8 +142,8 @@ def keras(case: Case) -> Run:
         """Two sequences, each on its own; what was handed in belongs to the one that a direction begins with."""
         ones, zeros = case.each(a.state), jax.tree.map(jnp.zeros_like, case.each(a.state))
         backward = (False, True) if case.two_way else (case.way == "reverse",)
-        before = [zero if back else one for one, zero, back in zip(ones, zeros, backward, strict=True)]
-        after = [one if back else zero for one, zero, back in zip(ones, zeros, backward, strict=True)]
+        starts = zip(ones, zeros, backward, strict=True)
+        before, after = zip(*[(zero, one) if back else (one, zero) for one, zero, back in starts], strict=True)
         end, y = run(a._replace(state=case.pair(before)), slice(0, BORDER))
         end_after, y_after = run(a._replace(state=case.pair(after)), slice(BORDER, T))
         ends = zip(case.each(end), case.each(end_after), backward, strict=True)
@@ -165,16 +152,14 @@ def keras(case: Case) -> Run:
     return run_episodes if case.resets else run
 
 
-def of_flax(case: Case, one_way: Callable[..., Any], two_ways: Callable[..., Any]) -> Run:
+def of_flax(case: Case, call: Callable[..., Any]) -> Run:
     """Lengths alone. A carry is (c, h); outputs are always sequences, the last one is the carry's h."""
+    options: dict[str, Any] = dict(seq_lengths=case.lengths, return_carry=True)
+    options |= {} if case.two_way else dict(reverse=case.way == "reverse", keep_order=True)
 
     def run(a: Arrays) -> tuple[Any, Any]:
         carry = case.pair([(s.c, s.h) for s in case.each(a.state)]) if case.state else None
-        options = dict(initial_carry=carry, seq_lengths=case.lengths, return_carry=True)
-        if case.two_way:
-            end, y = two_ways(a, **options)
-        else:
-            end, y = one_way(a, reverse=case.way == "reverse", keep_order=True, **options)
+        end, y = call(a, initial_carry=carry, **options)
         states = [LSTMState(h, c) for c, h in case.each(end)]
         return case.pair(states), y if case.return_sequences else jnp.concatenate([s.h for s in states], -1)
 
@@ -191,11 +176,11 @@ def nnx(case: Case) -> Run:
         cell.dense_h.bias = nnx.Param(params.b.ravel())
         return nnx.RNN(cell)
 
-    return of_flax(
-        case,
-        lambda a, **options: rnn(a.params)(a.x, **options),
-        lambda a, **options: nnx.Bidirectional(*map(rnn, a.params))(a.x, **options),
-    )
+    def call(a: Arrays, **options: Any) -> Any:
+        net = nnx.Bidirectional(*map(rnn, a.params)) if case.two_way else rnn(a.params)
+        return net(a.x, **options)
+
+    return of_flax(case, call)
 
 
 def linen(case: Case) -> Run:
@@ -206,17 +191,14 @@ def linen(case: Case) -> Run:
         by_gate |= {"h" + gate: {"kernel": p.w_hh[:, n], "bias": p.b[n]} for n, gate in enumerate(jlstm.GATES)}
         return {"cell": by_gate}
 
-    def rnn() -> Any:
-        return nn.RNN(nn.OptimizedLSTMCell(H))
+    def call(a: Arrays, **options: Any) -> Any:
+        net, params = nn.RNN(nn.OptimizedLSTMCell(H)), [cell(p) for p in case.each(a.params)]
+        if not case.two_way:
+            return net.apply({"params": params[0]}, a.x, **options)
+        both = dict(zip(("forward_rnn", "backward_rnn"), params, strict=True))
+        return nn.Bidirectional(net, net.copy()).apply({"params": both}, a.x, **options)
 
-    def one_way(a: Arrays, **options: Any) -> Any:
-        return rnn().apply({"params": cell(a.params)}, a.x, **options)
-
-    def two_ways(a: Arrays, **options: Any) -> Any:
-        params = dict(forward_rnn=cell(a.params[0]), backward_rnn=cell(a.params[1]))
-        return nn.Bidirectional(rnn(), rnn()).apply({"params": params}, a.x, **options)
-
-    return of_flax(case, one_way, two_ways)
+    return of_flax(case, call)
 
 
 def torch(case: Case, a: Arrays, weights: Any) -> tuple[Any, Any]:

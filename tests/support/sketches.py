@@ -6,26 +6,35 @@ import jax.numpy as jnp
 import jlstm
 from jlstm.types import Noise
 
-normal = jax.random.normal
+sketch = jlstm.record
 
 
 class Sketch(jlstm.Cell):
-    """H = 4 for all; parameters are a dict of small normal matrices."""
+    """h' = tanh(x W + h U), H = 4: each cell below replaces a part. Parameters are a dict of small normal matrices."""
 
     def shapes(self, D):
-        raise NotImplementedError
+        return {"w": (D, 4), "u": (4, 4)}
 
     def init(self, key, input_size):
         shapes = self.shapes(input_size)
         keys = jax.random.split(key, len(shapes))
-        return {name: 0.5 * normal(k, shape) for k, (name, shape) in zip(keys, shapes.items(), strict=True)}
+        return {name: 0.5 * jax.random.normal(k, shape) for k, (name, shape) in zip(keys, shapes.items(), strict=True)}
 
     def output_size(self, input_size):
         return 4
 
+    def initial_state(self, params, batch_shape=()):
+        return jnp.zeros((*batch_shape, 4), params["w"].dtype)
 
-def sketch(cls):
-    return jlstm.record(cls)
+    def project(self, params, x):
+        return x @ params["w"]
+
+    def recur(self, params, h):
+        return h @ params["u"]
+
+    def update(self, params, h, z):
+        h = jnp.tanh(z)
+        return h, h
 
 
 @sketch
@@ -39,13 +48,7 @@ class LSTMP(Sketch):
         return 2
 
     def initial_state(self, params, batch_shape=()):
-        return {
-            "h": jnp.zeros((*batch_shape, 2), params["u"].dtype),
-            "c": jnp.zeros((*batch_shape, 4), params["u"].dtype),
-        }
-
-    def project(self, params, x):
-        return x @ params["w"]
+        return {name: jnp.zeros((*batch_shape, size), params["u"].dtype) for name, size in (("h", 2), ("c", 4))}
 
     def recur(self, params, state):
         return state["h"] @ params["u"]
@@ -63,9 +66,6 @@ class OldGRU(Sketch):
 
     def shapes(self, D):
         return {"w": (D, 12), "u": (4, 8), "v": (4, 4)}
-
-    def initial_state(self, params, batch_shape=()):
-        return jnp.zeros((*batch_shape, 4), params["u"].dtype)
 
     def project(self, params, x):
         z, r, n = jnp.split(x @ params["w"], 3, -1)
@@ -85,12 +85,6 @@ class OldGRU(Sketch):
 @sketch
 class Noisy(Sketch):
     """Zoneout (anew at every step) and one mask a sequence on h."""
-
-    def shapes(self, D):
-        return {"w": (D, 4), "u": (4, 4)}
-
-    def initial_state(self, params, batch_shape=()):
-        return jnp.zeros((*batch_shape, 4), params["u"].dtype)
 
     def noise(self, key, params, batch_shape, t):
         kept, held = (jax.random.bernoulli(k, 0.5, (*batch_shape, 4)) for k in (key, jax.random.fold_in(key, t)))
@@ -118,12 +112,6 @@ class MinLSTM(Sketch):
     def shapes(self, D):
         return {"w": (D, 12)}
 
-    def initial_state(self, params, batch_shape=()):
-        return jnp.zeros((*batch_shape, 4), params["w"].dtype)
-
-    def project(self, params, x):
-        return x @ params["w"]
-
     def recur(self, params, h):
         return None
 
@@ -147,8 +135,7 @@ class ConvRNN(Sketch):
         return jnp.zeros((*batch_shape, 5, 4), params["u"].dtype)
 
     def _conv(self, x, w):
-        pad = [(0, 0)] * (x.ndim - 2) + [(1, 1), (0, 0)]
-        x = jnp.pad(x, pad)
+        x = jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(1, 1), (0, 0)])
         return sum(x[..., k : k + 5, :] @ w[k] for k in range(3))
 
     def project(self, params, x):
@@ -156,7 +143,3 @@ class ConvRNN(Sketch):
 
     def recur(self, params, h):
         return self._conv(h, params["u"])
-
-    def update(self, params, h, z):
-        h = jnp.tanh(z)
-        return h, h

@@ -1,5 +1,6 @@
-"""One small ragged problem, and one scalar of all that an unroll returns."""
+"""One small ragged problem, comparisons of trees, and one scalar of all that an unroll returns."""
 
+import cases
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,19 +15,38 @@ RAGGED = dict(
 )
 
 
-def equal(got, want, tolerance=1e-12):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance), got, want)
+def equal(got, want, tolerance=1e-12, rtol=None):
+    """The trees have one structure, and their leaves differ by the tolerance at most, relative and absolute."""
+    assert jax.tree.leaves(got)
+    rtol = tolerance if rtol is None else rtol
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=tolerance), got, want)
 
 
 def bitwise(got, want):
+    assert jax.tree.leaves(got)
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(np.asarray(a), np.asarray(b)), got, want)
 
 
-def lstm(dtype="float64"):
-    cell = jlstm.LSTM(H, param_dtype=dtype, learn_initial_state=True)
-    params = cell.init(jax.random.key(0), D)
-    noise = np.random.default_rng(0)
-    return cell, jax.tree.map(lambda a: a + 0.3 * noise.normal(size=a.shape).astype(dtype), params)
+def near(got, want, tolerance, at_least=0.0):
+    """Every number of a leaf differs by the tolerance at most, relative to the leaf's largest one."""
+    assert jax.tree.leaves(got)
+
+    def leaf(a, b):
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * max(at_least, float(np.max(np.abs(b)))))
+
+    jax.tree.map(leaf, got, want)
+
+
+def check_share(mask, share, *axes):
+    """The mask has this share of True, up to five standard errors: over all, or at each place of each axis."""
+    for axis in axes or (None,):
+        means = np.mean(mask, axis=None if axis is None else tuple({*range(mask.ndim)} - {axis}))
+        assert np.max(np.abs(means - share)) < 5 * np.sqrt(share * (1 - share) * np.size(means) / np.size(mask))
+
+
+def types(tree):
+    """(shape, dtype) in place of each array."""
+    return jax.tree.map(lambda a: (a.shape, a.dtype), tree)
 
 
 def inputs(net, dtype="float64", T=T):
@@ -34,14 +54,15 @@ def inputs(net, dtype="float64", T=T):
     return np.random.default_rng(3).normal(size=shape).astype(dtype)
 
 
-def value(net, backend=None, **options):
-    """A scalar of everything that an unroll returns."""
+def problem(net, dtype="float32"):
+    """Random parameters, and the inputs."""
+    return cases.seeded(net, dtype=dtype), inputs(net, dtype)
 
-    def f(params, x, state):
-        end, y = jlstm.unroll(net, params, x, state=state, backend=backend, **options)
-        return jnp.sum(jnp.sin(y)) + sum(jnp.sum(jnp.cos(leaf)) for leaf in jax.tree.leaves(end))
 
-    return f
+def lstm(dtype="float64"):
+    """A cell, its parameters, and the inputs."""
+    cell = jlstm.LSTM(H, param_dtype=dtype, learn_initial_state=True)
+    return cell, *problem(cell, dtype)
 
 
 def dot(a, b):
@@ -51,3 +72,8 @@ def dot(a, b):
 def total(end, y):
     """A scalar of everything that an unroll returns."""
     return sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves((end, y)))
+
+
+def value(net, backend=None, **options):
+    """A function of (params, x, state) that gives the `total` of an unroll."""
+    return lambda params, x, state: total(*jlstm.unroll(net, params, x, state=state, backend=backend, **options))

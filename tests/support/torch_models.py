@@ -21,10 +21,8 @@ def run(module: Any, x: Any, state: Any, of_y: Any, of_state: Any) -> Any:
     from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
     pair = isinstance(state, tuple)  # (h, c), or h alone
-    x, start, of = (
-        torch.tensor(x, requires_grad=True),
-        *([*map(torch.tensor, s if pair else (s,))] for s in (state, of_state)),
-    )
+    x = torch.tensor(x, requires_grad=True)
+    start, of = ([*map(torch.tensor, s if pair else (s,))] for s in (state, of_state))
 
     def call(x: Any, start: Any) -> Any:
         return module(x, tuple(start) if pair else start[0])

@@ -42,7 +42,7 @@ def nets() -> dict:
 
 
 def outputs(net, params, key=None) -> np.ndarray:
-    """What a net makes of two fixed sequences; the two outputs of a "none" lie side by side."""
+    """The outputs of a net for two fixed sequences; the two outputs of a "none" lie side by side."""
     rng = np.random.default_rng(1)
     x = rng.normal(size=(2, 4, 2)).astype("float32") if net.feature_axes else rng.integers(0, 3, (2, 4))
     leaves = jax.tree.leaves(j.unroll(net, params, x, return_sequences=True, key=key)[1])
