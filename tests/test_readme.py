@@ -1,4 +1,4 @@
-"""The README's code runs: every python block, strictly, and every shell line names what exists."""
+"""The README files: every Python block runs, and every shell line, link and anchor names something that exists."""
 
 import contextlib
 import functools
@@ -9,7 +9,7 @@ import tomllib
 import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import frameworks
 import jax
@@ -19,31 +19,38 @@ import jlstm
 from experiments import config
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+MANUALS = [
+    ROOT / folder / "README.md"
+    for folder in ("", "jlstm", "jlstm/convert", "experiments", "experiments/benchmark", "configs/data")
+]
+PAGES = [*MANUALS, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
+MANUAL = "\n".join(TEXTS[page] for page in MANUALS)
 
 
 class Block(NamedTuple):
-    """A fenced block. title: the heading that it stands under.   line: of its first line of code."""
+    """A fenced block. page: its file.   title: the heading that it stands under.   line: of its first line of code."""
 
+    page: Path
     title: str
     language: str
     line: int
     code: str
 
 
-def blocks(text: str) -> Iterator[Block]:
-    """All fenced blocks of a Markdown text."""
-    title = ""
+def blocks(page: Path) -> Iterator[Block]:
+    """All fenced blocks of a page."""
+    title, text = "", TEXTS[page]
     for match in re.finditer(r"^#+ (.+)$|^```(\w*)\n((?:.*\n)*?)```$", text, re.MULTILINE):
         title = match[1] or title
         if match[1] is None:
-            yield Block(title, match[2], text.count("\n", 0, match.start(3)) + 1, match[3])
+            yield Block(page, title, match[2], text.count("\n", 0, match.start(3)) + 1, match[3])
 
 
-BLOCKS = [*blocks(README)]
-PYTHON = [block for block in BLOCKS if block.language == "python"]
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+PYTHON = {f"{b.page.parent.name}-{b.title}-{b.line}": b for b in BLOCKS if b.language == "python"}
 SHELL = [line for block in BLOCKS if block.language == "sh" for line in block.code.splitlines()]
-PEERS = ("flax", "keras", "onnxruntime", "optax", "torch")
+PEERS = ("equinox", "flax", "keras", "onnxruntime", "optax", "torch")
 SLOW = ("From Python",)  # trains
 
 
@@ -57,60 +64,94 @@ def settings() -> Iterator[None]:
     jax.config.update("jax_disable_most_optimizations", fast)
 
 
-@pytest.mark.parametrize(
-    "block", [pytest.param(b, id=b.title, marks=pytest.mark.slow if b.title in SLOW else ()) for b in PYTHON]
-)
-def test_python_block_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The block runs behind the first block's imports."""
+def run(block: Block) -> dict[str, Any]:
+    """The names that a block leaves. It runs behind the imports of its page's first block."""
     frameworks.need(*(peer for peer in PEERS if re.search(rf"^\s*(import|from) {peer}\b", block.code, re.MULTILINE)))
-    monkeypatch.chdir(tmp_path)  # where blocks write their files
-    (tmp_path / "configs").symlink_to(ROOT / "configs")
-    module, first = types.ModuleType("readme"), PYTHON[0].code.splitlines(keepends=True)
-    exec("".join(line for line in first if line.startswith("import ")), vars(module))
-    # Empty lines in front, so that a traceback names the README's line.
-    code = compile("\n" * (block.line - 1) + block.code, str(ROOT / "README.md"), "exec")
+    first = next(other for other in PYTHON.values() if other.page == block.page)
+    module = types.ModuleType("readme")
+    exec("".join(re.findall(r"^import .*\n", first.code, re.MULTILINE)), vars(module))
+    # Empty lines in front, so that a traceback names the page's line.
+    code = compile("\n" * (block.line - 1) + block.code, str(block.page), "exec")
     with frameworks.settings() if "import keras" in block.code else contextlib.nullcontext():
         exec(code, vars(module))
+    return vars(module)
+
+
+@functools.cache
+def program(title: str) -> dict[str, Any]:
+    """The names that the first block under a heading leaves, for tests that go on from there."""
+    return run(next(block for block in PYTHON.values() if block.title == title))
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if b.title in SLOW else ()) for n, b in PYTHON.items()]
+)
+def test_python_blocks_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # where blocks write their files
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    run(PYTHON[name])
 
 
 def test_every_language_is_run_or_known() -> None:
-    assert {block.language for block in BLOCKS} <= {"python", "sh", "toml"}
-    assert len(PYTHON) > 10 and len(re.findall("^```", README, re.MULTILINE)) == 2 * len(BLOCKS)
+    assert {block.language for block in BLOCKS} <= {"python", "sh", "text"}
+    fences = sum(len(re.findall("^```", text, re.MULTILINE)) for text in TEXTS.values())
+    assert len(PYTHON) > 20 and fences == 2 * len(BLOCKS)
 
 
-def test_the_two_commands() -> None:
+def test_the_root_page() -> None:
     begin = "python3 -m venv .venv && . .venv/bin/activate && pip install -e "
     ends = '".[experiments]" && python -m experiments.run configs/adding.toml', '".[test]" && pytest'
     assert SHELL[:2] == [begin + end for end in ends]
+    assert TEXTS[MANUALS[0]].count("\n") <= 160
+    first = next(block for block in PYTHON.values() if block.page == MANUALS[0])
+    assert len(first.code.split("\n\n")) <= 3 and len([line for line in first.code.splitlines() if line]) == 15
+
+
+# ---- links, names, commands
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, by GitHub's rule."""
+    outside = re.sub(r"^```.*?^```", "", TEXTS[page], flags=re.MULTILINE | re.DOTALL)
+    titles = re.findall(r"^#+ (.*)$", outside, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_and_anchors_resolve(page: Path) -> None:
+    for link in re.findall(r"\]\((?!https://)([^)\s]+)\)", TEXTS[page]):
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
 
 
 def test_named_files_extras_and_modules_exist() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = {extra for group in re.findall(r"\[([a-z0-9,]+)\]\"", README) for extra in group.split(",")}
+    extras = {extra for group in re.findall(r"\[([a-z0-9,]+)\]\"", MANUAL) for extra in group.split(",")}
     assert extras and extras <= set(project["optional-dependencies"])
-    paths = set(re.findall(r"\b(?:configs|tests|jlstm|experiments)/[\w/.]*\.(?:toml|py)\b", README))
+    paths = set(re.findall(r"\b(?:configs|tests|jlstm|experiments)/[\w/.]*\.(?:toml|py)\b", MANUAL))
     assert paths and all((ROOT / path).exists() for path in paths), paths
-    modules = set(re.findall(r"python -m ([\w.]+)", README)) - {"venv"}
+    modules = set(re.findall(r"python -m ([\w.]+)", MANUAL)) - {"venv"}
     assert modules and all(importlib.util.find_spec(name) for name in modules), modules
-    links = set(re.findall(r"\]\(([^)#:]+)\)", README))
-    assert all((ROOT / link).exists() for link in links), links
 
 
 def test_named_overrides_are_config_keys() -> None:
-    lines = [line for line in SHELL if line.startswith("python -m experiments.run")]
+    lines = [line for line in SHELL if line.startswith("python -m experiments.run ")]
     assert lines
     for _, _, _, path, *rest in map(shlex.split, lines):
         config.load(str(ROOT / path), [word for word in rest if "=" in word and "$" not in word])
 
 
-def test_no_number_is_missing() -> None:
-    assert "<!--" not in README
+def test_the_citation_has_the_version() -> None:
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert re.findall(r"^version: (.*)$", citation, re.MULTILINE) == [jlstm.__version__]
 
 
 def test_the_table_of_cells_counts_parameters() -> None:
     sizes = {"D": 3, "H": 8, "P": 2, "N": 2, "S": 4}
     options = {"ProjectedLSTM": {"projected_size": 2}, "SLSTM": {"heads": 2}, "OriginalLSTM": {"block_size": 4}}
-    rows = re.findall(r"^\| `(\w+)` \|.*\| ([^|]*\(D \+[^|]*) \|$", README, re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \|.*\| ([^|]*\(D \+[^|]*) \|$", TEXTS[MANUALS[1]], re.MULTILINE)
     assert len(rows) == 9
     for name, formula in rows:
         first, _, other = formula.partition("; without `reset_after` ")
