@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jlstm import call_checks, checks
 from jlstm.engine import Run, run_net
@@ -21,18 +22,28 @@ def sequence_mask(lengths: ArrayLike, T: int) -> Array:
     >>> sequence_mask(jnp.array([0, 2]), 3).astype(int).tolist()
     [[0, 0, 0], [1, 1, 0]]
     """
-    lengths = checks.array("sequence_mask", "lengths", lengths)
+    checks.array("sequence_mask", "lengths", lengths)
     if not jnp.issubdtype(lengths.dtype, jnp.integer):
         raise checks.problem("sequence_mask", "lengths", "integers", lengths.dtype, kind=TypeError)
-    shape = (*lengths.shape, checks.size("sequence_mask", "T", T, at_least=0))
+    lengths = jnp.asarray(_as_int32(lengths))
+    shape = (*lengths.shape, checks.axis_size("sequence_mask", "T", T))
     t = jax.lax.broadcasted_iota(jnp.int32, shape, len(shape) - 1)
     return t < jnp.expand_dims(lengths, -1)
+
+
+def _as_int32(lengths: Any) -> Any:
+    """Return lengths as int32, cut to its range. NumPy cuts NumPy's arrays: `jnp` would wrap them first."""
+    module: Any = np if isinstance(lengths, np.ndarray | np.generic) else jnp
+    if lengths.dtype.kind not in "iu" or lengths.dtype.itemsize < 4:
+        return lengths
+    return module.clip(lengths, 0, 2**31 - 1).astype(np.int32)
 
 
 @jax.jit
 def _call(net: Any, arrays: dict[str, Any], options: Options) -> tuple[State, Any, Any]:
     """Every public call: `(final_state, outputs, traces)`. One module-level jit: an equal call never traces again."""
     call_checks.call(net, arrays, options)
+    arrays = jax.tree.map(jnp.asarray, arrays)  # NumPy's own are left only under `jax.disable_jit`
     params, inputs, state = arrays["params"], arrays["inputs"], arrays["state"]
     axis = 0 if options.time_major or options.one_step else inputs.ndim - 1 - net.feature_axes
 
@@ -61,6 +72,8 @@ def _start(net: Any, arrays: dict[str, Any], **options: Any) -> tuple[State, Any
     name = options["name"]
     checks.hashable(name, "net", checks.net(name, "net", net))
     call_checks.arrays(name, arrays)
+    if arrays["lengths"] is not None:
+        arrays["lengths"] = _as_int32(arrays["lengths"])
     default = os.environ.get("JLSTM_BACKEND") or None
     return _call(net, arrays, Options(**call_checks.options(name, options, tuple(BACKENDS), default)))
 
@@ -150,7 +163,7 @@ def step(
     t: ArrayLike | int = 0,
     backend: Backend | None = None,
 ) -> tuple[State, Y]:
-    """Take one step: `(state, y)`, y `[*B, H]`. T of them, with t = 0 .. T-1, equal one `unroll`.
+    """Take one step: `(state, y)`, y `[*B, H]`.
 
     - `net`, `params`: as in `unroll`.
     - `state`: the state before the step; None is the initial state.
@@ -159,7 +172,9 @@ def step(
     - `key`, `t`: the sequence's key and this step's position.
     - `backend`: as in `unroll`.
 
-    The state returned has the dtypes of `initial_state`, so that `step` runs in your own `lax.scan`.
+    The new state has the dtypes of the given state, so that `step` runs in your own `lax.scan`. y is not rounded.
+    T steps, with t = 0 .. T-1, equal one `unroll` where these are the dtypes of its final state. Elsewhere, for example
+    where x is wider than the parameters, each step rounds h or c.
 
     Raises ValueError or TypeError for arguments that do not fit; NotImplementedError for a bidirectional net, which
     needs the end of the sequence before its beginning.

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
@@ -128,7 +129,12 @@ def batch_shape(where: str, value: Any, *, name: str = "batch_shape") -> Shape:
     """A tuple of ints: all axes before H."""
     if not isinstance(value, tuple | list):
         raise problem(where, name, "a tuple of ints such as (32,)", show(value), kind=TypeError)
-    return tuple(size(where, name, axis, at_least=0) for axis in value)
+    return tuple(axis_size(where, name, axis) for axis in value)
+
+
+def axis_size(where: str, name: str, value: Any) -> int:
+    """The size of an axis, 0 included; a symbolic one of `jax.export` as it is."""
+    return value if jax.export.is_symbolic_dim(value) else size(where, name, value, at_least=0)  # type: ignore[return-value]
 
 
 # ---- arrays
@@ -140,13 +146,17 @@ def is_array(value: Any) -> bool:
         return True
     if not isinstance(value, np.ndarray | np.generic) or isinstance(value, np.ma.MaskedArray):
         return False
-    return value.dtype.kind in "biufc" or jnp.issubdtype(value.dtype, np.number)
+    kind, size = value.dtype.kind, value.dtype.itemsize
+    if not value.dtype.isnative or size > (16 if kind == "c" else 8):
+        return False  # JAX reads swapped bytes as they lie if it has a program for the shapes, and has no long double
+    return kind in "biufc" or jnp.issubdtype(value.dtype, np.number)
 
 
 def kind_of(value: Any) -> str:
     """The type, for what is no array; what it holds could be long."""
     shown = isinstance(value, jax.Array | type) or type(value) is np.ndarray
-    return show(value) if shown else type(value).__name__
+    swapped = isinstance(value, np.ndarray | np.generic) and not value.dtype.isnative
+    return (show(value) if shown else type(value).__name__) + " with swapped bytes" * swapped
 
 
 def array(where: str, name: str, value: Any) -> jax.Array:

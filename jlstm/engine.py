@@ -11,12 +11,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.export
 import jax.numpy as jnp
 
 from jlstm import call_checks
 from jlstm.kernels import BACKENDS, choose
 from jlstm.kernels.scan import Carry, Fixed, Options, Steps, add, body, one, select
-from jlstm.types import Array, Cell, Key, Layer, Noise, Params, Shape, State, Y, noise_of
+from jlstm.types import TIME, Array, Cell, Key, Layer, Noise, Params, Shape, State, Y, noise_of
 
 
 class Trace(NamedTuple):
@@ -68,12 +69,13 @@ class Run(Options):
         index = jax.lax.broadcasted_iota(jnp.int32, (self.t.shape[0], *self.batch_shape), 0)
         order = -index if self.reverse else index
         valid = jnp.ones(index.shape, bool) if self.valid is None else self.valid
-        order = jnp.where(valid, order, -self.t.shape[0])
-        return valid & (order == jnp.max(order, axis=0, keepdims=True, initial=-self.t.shape[0]))
+        nowhere = jnp.asarray(-self.t.shape[0], order.dtype)
+        order = jnp.where(valid, order, nowhere)
+        return valid & (order == jnp.max(order, axis=0, keepdims=True, initial=nowhere))
 
     def pick(self, sequence: Array) -> Array:
         """Return the last valid step, `[*B, ...]`, of `[T, *B, ...]`; zeros for an empty row."""
-        if self.valid is None and self.t.shape[0]:
+        if self.valid is None and self.t.shape[0] != 0:
             return sequence[0 if self.reverse else -1]
         kept = select(self.is_last(), sequence, jnp.zeros_like(sequence))
         return jnp.sum(kept, axis=0).astype(sequence.dtype)  # a sum of one: no gather, which sharding would mind
@@ -82,7 +84,7 @@ class Run(Options):
         """Return y with 0 at invalid steps, or, with `at_last`, in rows that have no valid step."""
         valid = self.valid
         if self.at_last:
-            valid = None if valid is None and self.t.shape[0] else jnp.any(self.is_last(), axis=0)
+            valid = None if valid is None and self.t.shape[0] != 0 else jnp.any(self.is_last(), axis=0)
         return select(valid, y, jnp.zeros_like(y))
 
 
@@ -95,13 +97,20 @@ def run_net(net: Cell | Layer, params: Params, x: Array, state: State, run: Run)
 
 def run_cell(cell: Cell, params: Params, x: Array, state: State, run: Run) -> tuple[State, Y, Trace | None]:
     """Run a cell over x `[T, *B, D]`, 0 at invalid steps; outputs `[T, *B, H]`, or the last valid step's `[*B, H]`."""
-    kernel, options = BACKENDS[choose(run.name, cell, x.shape[0], run.backend)], run.options
-    origin, state = _initial_states(cell, params, x, run.batch_shape, state)
+    kernel, options = BACKENDS[choose(run, cell, x)], run.options
+    given, (origin, state) = state, _initial_states(cell, params, x, run.batch_shape, state)
 
     def prepare(xs: Steps) -> tuple[Any, Steps]:
         noise = _draw(cell, params, run, xs.t)
-        project = jax.vmap(lambda x, n: cell.project(params, x, *noise_of(cell, Noise(noise.sequence, n))))
-        return noise.sequence, xs._replace(z=project(xs.x, noise.step), noise=noise.step)
+
+        def project(x: Array, step: Any) -> Any:
+            return cell.project(params, x, *noise_of(cell, Noise(noise.sequence, step)))
+
+        if run.one_step:
+            z = jax.tree.map(lambda a: a[None], project(*one((xs.x, noise.step))))
+        else:
+            z = jax.vmap(project, axis_name=TIME)(xs.x, noise.step)
+        return noise.sequence, xs._replace(z=z, noise=noise.step)
 
     def one_step(state: State, xs: Steps) -> tuple[State, Y]:
         first = one(xs)
@@ -109,7 +118,10 @@ def run_cell(cell: Cell, params: Params, x: Array, state: State, run: Run) -> tu
         step = one(steps)
         return call_checks.cell_step(run.name, cell, params, first.x, state, step.z, Noise(noise, step.noise))
 
-    xs = Steps(x, run.valid, run.reset, _cuts(run), run.t)
+    valid = run.valid
+    if valid is None and run.checkpoint_every is not None and jax.export.is_symbolic_dim(x.shape[0]):
+        valid = jnp.ones((x.shape[0], *run.batch_shape), bool)  # what fills the last chunk is not
+    xs = Steps(x, valid, run.reset, _cuts(run), run.t)
     like, blank = _zeros(one_step, state, xs)
     origin, carry = add(origin, like), Carry(add(state, like), None if run.return_sequences else blank)
 
@@ -126,7 +138,8 @@ def run_cell(cell: Cell, params: Params, x: Array, state: State, run: Run) -> tu
     else:
         carry, (y, before) = _in_chunks(sequence, carry, xs, run.checkpoint_every, run.reverse)
     trace = None if before is None else Trace(before.state, before.z, y)
-    return carry.state, y if run.return_sequences else carry.last, trace
+    state = jax.tree.map(lambda a, b: a.astype(b.dtype), carry.state, given) if run.one_step else carry.state
+    return state, y if run.return_sequences else carry.last, trace
 
 
 def _zeros(f: Callable[..., Any], *args: Any) -> Any:
@@ -173,10 +186,17 @@ def _cuts(run: Run) -> Array | None:
     return (run.t % k == 0) & (jnp.arange(T) > 0)
 
 
-def _in_chunks(f: Callable[[Carry, Any], Any], carry: Carry, xs: Any, k: int, reverse: bool) -> tuple[Carry, Any]:
-    """f over chunks of k steps, each recomputed in the backward pass; the last chunk in time may be short."""
-    T = jax.tree.leaves(xs)[0].shape[0]
-    whole = T - T % k
+def _in_chunks(f: Callable[[Carry, Any], Any], carry: Carry, xs: Steps, k: int, reverse: bool) -> tuple[Carry, Any]:
+    """f over chunks of k steps, each recomputed in the backward pass; the last chunk in time may be short.
+
+    Invalid steps fill the last chunk of a symbolic T.
+    """
+    T = xs.x.shape[0]
+    chunks, symbolic = T // k, jax.export.is_symbolic_dim(T)
+    if symbolic:
+        chunks = -(-T // k)
+        xs = jax.tree.map(lambda a: jnp.pad(a, [(0, chunks * k - T)] + [(0, 0)] * (a.ndim - 1)), xs)
+    whole = chunks * k
 
     def of_one(a: Array) -> list[int]:
         # The scan goes without axes of size 1: for one sequence XLA's CPU would copy all of x. On a mesh, where such
@@ -188,7 +208,7 @@ def _in_chunks(f: Callable[[Carry, Any], Any], carry: Carry, xs: Any, k: int, re
 
     def head(carry: Carry) -> tuple[Carry, Any]:
         parts = jax.tree.map(lambda a: jnp.squeeze(a, of_one(a))[:whole], xs)
-        parts = jax.tree.map(lambda a: a.reshape(whole // k, k, *a.shape[1:]), parts)
+        parts = jax.tree.map(lambda a: a.reshape(chunks, k, *a.shape[1:]), parts)
         # Inside a scan nothing can be shared between the two computations of a chunk, so that no barrier is needed.
         carry, out = jax.lax.scan(jax.checkpoint(chunk, prevent_cse=False), carry, parts, reverse=reverse)
         return carry, jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), out)
@@ -196,8 +216,9 @@ def _in_chunks(f: Callable[[Carry, Any], Any], carry: Carry, xs: Any, k: int, re
     def rest(carry: Carry) -> tuple[Carry, Any]:
         return jax.checkpoint(f)(carry, jax.tree.map(lambda a: a[whole:], xs))
 
-    if whole == T:
-        return head(carry)
+    if symbolic or whole == T:
+        carry, out = head(carry)
+        return carry, jax.tree.map(lambda a: a[:T], out) if symbolic else out
     if reverse:
         carry, last = rest(carry)
         carry, first = head(carry)

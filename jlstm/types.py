@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import jax
+import jax.export
+import jax.numpy as jnp
 import numpy as np
 
 Array: TypeAlias = jax.Array
@@ -28,6 +30,24 @@ GATES = ("i", "f", "g", "o")
 
 Initializer: TypeAlias = Callable[[Key, Shape, Any], Array]
 """`(key, shape, dtype) -> array`; the library's own are the records in `jlstm.initializers`."""
+
+
+def is_symbolic(tree: Any) -> bool:
+    """Tell if an array has a symbolic size of `jax.export`. A choice made for speed cannot compare such sizes."""
+    return any(map(jax.export.is_symbolic_dim, sum((jnp.shape(a) for a in jax.tree.leaves(tree)), ())))
+
+
+TIME = "jlstm.time"
+"""The name of the axis over which the engine maps `project`, for all steps of a sequence at once."""
+
+
+def is_over_time() -> bool:
+    """Tell if this code is mapped over `TIME`; a `step` is not."""
+    try:
+        jax.lax.axis_index(TIME)  # its size may be symbolic
+    except NameError:
+        return False
+    return True
 
 
 class Noise(NamedTuple):

@@ -17,7 +17,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from jlstm import call_checks, checks, initializers
 from jlstm.records import activation_function, number_or
-from jlstm.types import Array, Cell, Initializer, Key, Shape
+from jlstm.types import Array, Cell, Initializer, Key, Shape, is_over_time
 
 ForgetBias = Annotated[float | Initializer, number_or(initializers.ForgetBias)]
 """The forget gate's initial bias, or an initialiser of the whole bias `[4, H]`."""
@@ -83,7 +83,7 @@ def start(cell: Cell, params: Any, batch_shape: Shape, **sizes: int) -> list[Arr
 
     def start_of(field: str, size: int) -> Array:
         value, dtype = getattr(params, f"{field}0", None), compute if field == "h" else wide
-        value = jnp.zeros(size, dtype) if value is None else value.astype(dtype)
+        value = jnp.zeros(size, dtype) if value is None else jnp.array(value, dtype, copy=True)  # not the parameter
         return jnp.broadcast_to(value, (*batch_shape, size))
 
     return [start_of(field, size) for field, size in sizes.items()]
@@ -160,11 +160,14 @@ def project(cell: Any, params: Any, x: Array, w: Array | None = None, absent: in
     - `w`: `[D, G, H]`; None is `params.w_ih`.
     - `absent`: the place of one more gate, for which w has no weight; it is 0.
 
-    One dot a gate: a loop reads them next, and one gate of a common array would cost it strided reads.
+    For all steps at once it is one dot a gate: a loop reads them next, and one gate of a common array would cost it
+    strided reads. For one step it is one dot: w would be copied into its gates for a few rows.
     """
     compute, _ = compute_dtypes(cell, x, *params)
-    x, w = x.astype(compute), (params.w_ih if w is None else w).astype(compute)
-    return _product_by_gate(x, w) if absent is None else _with_absent(absent, True, x, w, None)
+    x, w, by_gate = x.astype(compute), (params.w_ih if w is None else w).astype(compute), is_over_time()
+    if absent is not None:
+        return _with_absent(absent, by_gate, x, w, None)
+    return _product_by_gate(x, w) if by_gate else ungate(product(x, w), axis=-2)
 
 
 def recur(h: Array, w: Array, b: Array | None, absent: int | None = None) -> list[Array]:

@@ -63,8 +63,8 @@ class LSTM(Cell):
     - `cell_clip`: clip c' to ±cell_clip before h' is computed from it, as cuDNN and TensorFlow do. None: no clipping.
     - `param_dtype`: the dtype of the parameters that `init` draws.
     - `compute_dtype`: the dtype of matmul operands, h and outputs. None is `result_type(x, params)`. z, c and all
-      accumulation have at least float32. Set it where x is wider than the parameters and `step` runs in your own
-      scan, since `initial_state` cannot see x.
+      accumulation have at least float32. Set it where x is wider than the parameters and you use `step`:
+      `initial_state` cannot see x, so each step would round h.
 
     Raises TypeError or ValueError, which name the field.
 

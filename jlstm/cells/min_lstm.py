@@ -6,6 +6,7 @@ from dataclasses import KW_ONLY
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from jlstm.cells import gates
 from jlstm.cells.gates import ForgetBias, LSTMState, draw, split, spread, start
@@ -83,7 +84,7 @@ class MinLSTM(Cell):
 
     def initial_state(self, params: MinLSTMParams, batch_shape: Shape = ()) -> LSTMState:
         h, c = start(self, params, batch_shape, h=self.hidden_size, c=self.hidden_size)
-        return LSTMState(h if params.c0 is None else c.astype(h.dtype), c)
+        return LSTMState(h if params.c0 is None else jnp.array(c, h.dtype, copy=True), c)
 
     def project(self, params: MinLSTMParams, x: Array) -> MinLSTMGates:
         z = gates.project(self, params, x)

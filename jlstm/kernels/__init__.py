@@ -6,21 +6,30 @@ Each is called as `(cell, options, params, fixed, carry, steps) -> (carry, (outp
 from __future__ import annotations
 
 import jax
+import jax.export
 
 from jlstm.cells import MinLSTM
 from jlstm.kernels.associative import associative
 from jlstm.kernels.hoisted import hoisted
-from jlstm.kernels.scan import scan
-from jlstm.types import Backend, Cell
+from jlstm.kernels.scan import Options, scan
+from jlstm.types import Array, Backend, Cell
 
 BACKENDS = {"scan": scan, "hoisted": hoisted, "associative": associative}
 
 
-def choose(where: str, cell: Cell, T: int, named: Backend | None) -> Backend:
-    """The backend for a cell over T steps: the named one, else the fastest for the platform.
+def choose(options: Options, cell: Cell, x: Array) -> Backend:
+    """The backend for a cell over x `[T, *B, D]`: the named one, else the fastest for the platform.
 
-    Raises NotImplementedError where the named one does not run the cell.
+    Raises NotImplementedError where the named one does not run the cell, or where JAX has no loop for a symbolic T.
     """
+    where, named, symbolic = options.name, options.backend, jax.export.is_symbolic_dim(x.shape[0])
+    if symbolic and options.scan_unroll > 1:
+        need = "lax.scan needs a static T for more than 1"
+        raise NotImplementedError(f"{where}: scan_unroll: {need}. Type scan_unroll=1.")
+    if symbolic and named == "associative":
+        raise NotImplementedError(
+            f"{where}: backend: 'associative' needs a static T, as lax.associative_scan does. Type backend='hoisted'."
+        )
     linear = type(cell) is MinLSTM  # a class derived from it may have another update
     if named == "associative" and not linear:
         raise NotImplementedError(
@@ -32,4 +41,5 @@ def choose(where: str, cell: Cell, T: int, named: Backend | None) -> Backend:
     # On two CPU cores the parallel form takes 0.97 to 1.7 times as long as the loop, the more the longer the sequence
     # (`python -m experiments.benchmark.linear`): its rounds are passes over memory. On GPU and TPU, where each step of
     # a loop costs a launch, it is expected to win, and was not measured.
-    return "associative" if linear and T > 1 and jax.default_backend() != "cpu" else "hoisted"
+    parallel = linear and not symbolic and x.shape[0] > 1 and jax.default_backend() != "cpu"
+    return "associative" if parallel else "hoisted"

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from jlstm.cells import LSTM, CoupledLSTM, CoupledLSTMGates, LSTMGates, PeepholeLSTM, ProjectedLSTM
 from jlstm.cells import recur as recur_by_gate
 from jlstm.kernels.scan import Before, Carry, Fixed, Nudge, Options, Steps, add, one, pack, scan
-from jlstm.types import Array, Cell, Noise, Params, State, Y, Z, noise_of
+from jlstm.types import Array, Cell, Noise, Params, State, Y, Z, is_symbolic, noise_of
 
 
 def reads(f: Callable[..., Any], first: Any, *rest: Any) -> list[int]:
@@ -50,7 +50,8 @@ def fuses(cell: Cell, params: Params, state: State, steps: Steps) -> bool:
     do. But W and U have to be put side by side first, which is a write of them. In 16 bits it is no faster, and jaxlib
     0.9.0 cannot compile it.
     """
-    pays = type(cell) in FUSED and steps.x.shape[-1] <= NARROW and _size(params) <= _size(steps.z)
+    pays = type(cell) in FUSED and not is_symbolic(steps.x)
+    pays = pays and steps.x.shape[-1] <= NARROW and _size(params) <= _size(steps.z)
     pays = pays and state.h.dtype == steps.z[0].dtype
     return pays and jax.default_backend() == "cpu" and jax.typeof(steps.x).sharding.mesh.empty
 
@@ -75,7 +76,8 @@ def carries(params: list[Array], state: State) -> bool:
     a matrix, which each step would read and write, but not for peepholes. Measured on a CPU; elsewhere nothing is
     carried.
     """
-    return _size(params) <= CARRIED * _size(state) and jax.default_backend() == "cpu"
+    small = not is_symbolic(state) and _size(params) <= CARRIED * _size(state)
+    return small and jax.default_backend() == "cpu"
 
 
 def _size(tree: Any) -> int:

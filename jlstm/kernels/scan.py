@@ -186,10 +186,11 @@ def scan(
 ) -> tuple[Carry, tuple[Y | None, Before | None]]:
     """All steps: the final carry, and what `body` emits stacked over T (in input order)."""
     steps = steps._replace(t=None, **{"z" if fixed.fused else "x": None})
-    return jax.lax.scan(
-        lambda carry, xs: body(cell, options, params, fixed, carry, *xs),
-        carry,
-        (steps, nudges),
-        reverse=options.reverse,
-        unroll=options.scan_unroll,
-    )
+
+    def f(carry: Carry, xs: tuple[Steps, Nudge]) -> tuple[Carry, Any]:
+        return body(cell, options, params, fixed, carry, *xs)
+
+    if jax.tree.leaves(steps)[0].shape[0] == 0:  # lax.scan without jit refuses it
+        emitted = jax.eval_shape(lambda: f(carry, one((steps, nudges)))[1])
+        return carry, jax.tree.map(lambda a: jnp.zeros((0, *a.shape), a.dtype), emitted)
+    return jax.lax.scan(f, carry, (steps, nudges), reverse=options.reverse, unroll=options.scan_unroll)
