@@ -51,7 +51,7 @@ def agree(peer: frameworks.Peer, model: Any, net: Any, params: Any) -> Any:
 
 
 # Rows whose function or whose names another row has too.
-_TWICE = ("linen-OptimizedLSTMCell", "torch-LSTM-no-bias", "equinox-LSTMCell-no-bias", "keras-GRU-before")
+_TWICE = ("linen-OptimizedLSTMCell", "torch-LSTM-no-bias", "equinox-LSTMCell-no-bias")
 _ROWS = [pytest.param(name, marks=pytest.mark.slow) if name in _TWICE else name for name in PEERS]
 
 

@@ -137,7 +137,7 @@ def refused(path: Path, *words: str) -> None:
 
 @pytest.fixture(autouse=True)
 def nothing_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What the hostile files would execute makes `executed` in the working folder."""
+    """Fail if a hostile file ran code: that would leave the file `executed` in the working folder."""
     monkeypatch.chdir(tmp_path)
     yield
     assert not (tmp_path / "executed").exists()

@@ -142,7 +142,7 @@ CONVERTED: dict[str, tuple[Any, ...]] = {
 
 
 def converted(framework: str, net: Any) -> Any:
-    """What a framework is given of a net, in each of its forms, and the parameters that are read of it."""
+    """Return the weights that a framework gets of a net, in each of its forms, and the parameters read from them."""
     params, forms = params_of(net, 0), [dict(kind=kind) for kind in ("linen", "nnx", "nnx_optimized")]
     write, read = getattr(convert, f"to_{framework}"), getattr(convert, f"from_{framework}")
     if framework == "onnx":
@@ -234,7 +234,7 @@ def side(folder: Path) -> None:
 
 
 def difference(name: str, what: str, old: dict[str, np.ndarray], new: dict[str, np.ndarray]) -> tuple[bool, str]:
-    """Whether two sets of leaves agree, and in words by how much."""
+    """Return (True if two sets of leaves agree, by how much they differ in words)."""
     for leaves, when in ((old, "before"), (new, "now")):
         if "error" in leaves:
             return False, f"{when}: {leaves['error']}"

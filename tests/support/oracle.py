@@ -20,7 +20,7 @@ State = tuple[Array, Array]  # (h [*B, H], c [*B, H])
 
 
 class Params(NamedTuple):
-    """What `lstm` reads off any `params`: by these names where it has them, else by position. All float64."""
+    """The parameters that `lstm` reads, float64: by these names where `params` has them, else by position."""
 
     w_ih: Array  # [D, 4, H]
     w_hh: Array  # [H, 4, H]

@@ -77,7 +77,7 @@ class Case(NamedTuple):
 
 
 class Arrays(NamedTuple):
-    """What gradients are wanted for."""
+    """The arguments of the gradients."""
 
     params: Any
     x: Any
