@@ -1,4 +1,4 @@
-"""What a run looks like, as PNGs in its directory: `draw` makes those that apply."""
+"""Pictures of a run, as PNGs in its directory. `draw` makes those that apply."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
-from experiments.pictures import anatomy, curves, forecast, gates, lengths
+from experiments.pictures import anatomy, curves, forecast, gates, lengths, style
 from experiments.tasks import Task
 from experiments.tasks.findings import Findings
 
 
 class Drawn(NamedTuple):
-    """The files written, and for each picture that was asked for and is not there one line that says why."""
+    """The files written, and one line with the reason for each picture left out."""
 
     files: tuple[Path, ...]
     left_out: tuple[str, ...]
@@ -34,17 +34,17 @@ def draw(
     shown: int = 0,
     shown_title: str = "",
 ) -> Drawn:
-    """Writes into the directory `path` the pictures of one run, or of a sweep over its members:
+    """Write into the directory `path` the pictures of one run, or of a sweep over its members:
 
     learning_curve.png   always
-    length.png           where the task has findings.by_length
-    forecast.png         where it has findings.forecast; of the member `shown`
-    gates.png            of the member `shown` on task.example(); gates_backward.png beside it where a layer has two
+    length.png           if the task has findings.by_length
+    forecast.png         if it has findings.forecast; of the member `shown`
+    gates.png            of the member `shown` on task.example(); also gates_backward.png if the layer has two
                          directions
 
-    params: of the member `shown` alone.   findings: one a member, or that of the one run.
-    metrics: the lines of metrics.jsonl.   groups: a label a member; those with the same are seeds of one setting.
-    title, shown_title: what was trained, and which member `shown` is: "parity, LSTM 64, 16 seeds", "seed 3".
+    params: of the member `shown` alone.   findings: one per member, or those of the single run.
+    metrics: the lines of metrics.jsonl.   groups: one label per member; equal labels are seeds of one setting.
+    title, shown_title: name the training and the member `shown`, as "parity, LSTM 64, 16 seeds" and "seed 3".
     """
     every = [findings] if isinstance(findings, Findings) else list(findings)
     of_shown = f"{title}, {shown_title}" if shown_title else title
@@ -52,7 +52,7 @@ def draw(
     pictures: dict[str, Figure] = {
         "learning_curve.png": curves.figure(
             metrics,
-            # Beside a curve on held-out data: a baseline on other data has to say so.
+            # The curve is on held-out data, so a baseline on test data is labelled.
             baselines if task.test is None else {f"{name} (test data)": value for name, value in baselines.items()},
             title=f"Learning curves: {title}",
             loss_name=task.loss_name,
@@ -79,5 +79,5 @@ def draw(
     except anatomy.LeftOutError as reason:
         left_out.append(str(reason))
     for name, figure in pictures.items():
-        figure.savefig(path / name)
+        style.save(figure, path / name)
     return Drawn(tuple(path / name for name in pictures), tuple(left_out))

@@ -1,4 +1,4 @@
-"""The recurrent layers inside a net, and what one of them did at every step of one sequence."""
+"""The recurrent layers inside a net, and the gates and states of one of them at every step of a sequence."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WRAPPERS = (jlstm.Zoneout, jlstm.DropConnect, jlstm.VariationalDropout, jlstm.Cl
 
 
 class LeftOutError(Exception):
-    """There is no picture of this; the reason is one line."""
+    """The picture cannot be drawn. The message is one line with the reason."""
 
 
 class Rows(NamedTuple):
@@ -26,12 +26,12 @@ class Rows(NamedTuple):
 
     name: str
     values: np.ndarray
-    low: float | None  # None: as far as the values go, to both sides of 0
+    low: float | None  # None: the largest value, to both sides of 0
     high: float | None
 
 
 class Part(NamedTuple):
-    """A recurrent layer: which one it is, and its gates and states in the order that they are drawn in."""
+    """A recurrent layer: its name, and its gates and states in drawing order."""
 
     name: str
     gates: tuple[Rows, ...]
@@ -47,24 +47,24 @@ class _Found(NamedTuple):
 
 
 def look(net: Any, params: Any, inputs: Any) -> list[Part]:
-    """The first recurrent layer of a net on one sequence `[T, D]` or `[T]`; both directions where it has two.
+    """Return the first LSTM of a net, else its first recurrent layer, on one sequence `[T, D]` or `[T]`.
 
-    Raises LeftOutError where none can be drawn.
+    Both directions are returned if it has two. Raises LeftOutError if none can be drawn.
     """
     final, seen = jax.tree.map(np.asarray, jlstm.trace(net, params, inputs))
     by_layer = list(_layers(net, seen, final, ""))
     if not by_layer:
         raise LeftOutError("gates: the net has no recurrent layer that could be looked into.")
-    # An LSTM is what most want to see: the first one, or else the first recurrent layer there is.
+    # Most users want to see an LSTM: take the first one, or else the first recurrent layer.
     chosen = next((layer for layer in by_layer if type(_nested(layer[0].cell)[0]) is jlstm.LSTM), by_layer[0])
     return [_part(direction) for direction in chosen]
 
 
 def _layers(net: Any, seen: Any, final: Any, where: str, backwards: bool = False) -> Iterator[list[_Found]]:
-    """The recurrent layers from the input up, each as its directions."""
+    """Yield the recurrent layers from the input up, each as a list of its directions."""
     if isinstance(net, jlstm.Stack):
         parts = [n for n, layer in enumerate(net.layers) if list(_layers(layer, seen[n], final[n], ""))]
-        for number, n in enumerate(parts):  # what has no state is no layer to a reader of the picture
+        for number, n in enumerate(parts):  # layers without a state are not counted in the picture
             place = f"layer {number + 1} of {len(parts)}" if len(parts) > 1 else ""
             there = ", ".join(name for name in (where, place) if name)
             yield from _layers(net.layers[n], seen[n], final[n], there, backwards)
@@ -103,12 +103,12 @@ def _part(found: _Found) -> Part:
 
 
 def _nested(cell: Any) -> list[Any]:
-    """A cell and its wrappers, from the inside out."""
+    """Return a cell and its wrappers, from the inside out."""
     return [*_nested(cell.cell), cell] if isinstance(cell, WRAPPERS) else [cell]
 
 
 def _gate(cell: jlstm.Cell, key: str, z: np.ndarray) -> Rows:
-    """What the gate is: its activation of z. Only the LSTM's update is known to apply no more than that to z."""
+    """Return the gate, the activation of z. Only for the LSTM is the update known to apply nothing else to z."""
     cell, *wrappers = _nested(cell)
     if type(cell) is not jlstm.LSTM or any(isinstance(wrapper, jlstm.ClipGates) for wrapper in wrappers):
         return Rows(f"{key}, before its activation", z, None, None)
@@ -121,12 +121,12 @@ def _gate(cell: jlstm.Cell, key: str, z: np.ndarray) -> Rows:
 
 
 def _shift(before: np.ndarray, final: np.ndarray, backwards: bool) -> np.ndarray:
-    """The states after each step from those before: the next step's, and the final one behind the last."""
+    """Return the states after each step from those before it: those before the next step, and the final state."""
     parts = (final[None], before[:-1]) if backwards else (before[1:], final[None])
     return np.concatenate(parts)
 
 
 def _by_name(tree: Any) -> Mapping[str, np.ndarray] | None:
-    """The arrays of a NamedTuple or a dict by name; None where they have none."""
+    """Return the arrays of a NamedTuple or a dict by name; None if they have no names."""
     named = tree._asdict() if hasattr(tree, "_asdict") else tree
     return named if isinstance(named, Mapping) else None

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from experiments.pictures import seeds, style
 
-STEEP = 100.0  # a loss that falls by more is read on a logarithmic axis
+STEEP = 100.0  # a loss that falls by more than this factor has a logarithmic axis
 
 
 def figure(
@@ -25,10 +25,10 @@ def figure(
     log_scale: bool,
     groups: Sequence[str] = (),
 ) -> Figure:
-    """One panel where loss and measure are the same quantity and there is one setting, else the loss above.
+    """Draw one panel if loss and measure are the same quantity and there is one setting, else the loss above.
 
     metrics: the lines of metrics.jsonl, each with "step", with "loss" or "held_out", and in a sweep with "member".
-    groups: a label a member, by its number; members with the same label are seeds of one setting.
+    groups: one label per member, by its number; members with the same label are seeds of one setting.
     """
     count = max([len(groups), *(line.get("member", 0) + 1 for line in metrics)])
     losses, scores = (_settings(metrics, key, count, groups) for key in ("loss", "held_out"))
@@ -69,7 +69,7 @@ def _settings(metrics: Sequence[Mapping[str, Any]], key: str, count: int, groups
 
 
 def _named(label: str, what: str, labels: Sequence[str]) -> str:
-    """With several settings, the panel's axis says what is drawn, and one entry of the legend stands for both."""
+    """Return a label. With several settings the axis names the quantity, and both panels share a legend entry."""
     return label if len(labels) > 1 else f"{label}, {what}" if label else what
 
 

@@ -1,4 +1,4 @@
-"""A series, its forecast, and what is left between them."""
+"""A series, its forecast, and the residuals."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from matplotlib.figure import Figure
 from experiments.pictures import style
 from experiments.tasks.findings import Forecast
 
-LEGIBLE = 400  # points; of more, a panel shows the last ones enlarged
+LEGIBLE = 400  # points; with more, another panel enlarges the last ones
 SHADES = ("#e8eef7", "#fdeedd", "#e6f4ea", "#f6e6f0", "#f0f0f0")
 
 
 def figure(found: Forecast, *, title: str) -> Figure:
-    """Truth and forecast over the named spans, with the root mean square error of each, and below the residuals."""
+    """Draw truth and forecast over the named spans, with each one's root mean square error, and residuals below."""
     times, truth, predicted = (np.asarray(a, float) for a in (found.times, found.truth, found.predicted))
     ahead = "one step" if found.ahead == 1 else f"{found.ahead} steps"
     long = len(times) > LEGIBLE
@@ -32,10 +32,10 @@ def figure(found: Forecast, *, title: str) -> Figure:
     for (name, (first, last)), shade in zip(found.spans.items(), _cycle(len(found.spans)), strict=True):
         inside = (times >= first) & (times <= last) & np.isfinite(left)
         error = f", root mean square error {np.sqrt(np.mean(left[inside] ** 2)):.3g}" if inside.any() else ""
+        reach = f", {first:g} to {last:g}" if first < last else f", {first:g}"
+        reach = "" if f"{first:g}-{last:g}" in name else reach  # the name says it
         for axes in panels:
-            axes.axvspan(
-                first - half, last + half, color=shade, zorder=0, label=f"{name}, {first:g} to {last:g}{error}"
-            )
+            axes.axvspan(first - half, last + half, color=shade, zorder=0, label=f"{name}{reach}{error}")
     for axes in panels:
         axes.set_xlim(times[0] - half, times[-1] + half)
         style.strip(axes)

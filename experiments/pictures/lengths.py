@@ -1,4 +1,4 @@
-"""The measure against the length of the sequence, on lengths trained on and beyond."""
+"""The measure against the length of the sequence, for the lengths of training and beyond."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def figure(
     log_scale: bool,
     groups: Sequence[str] = (),
 ) -> Figure:
-    """One line a setting over its members `found`; `groups` has a label a member, none for seeds of one setting."""
+    """Draw one line per setting over the members `found`. groups: one label per member; () is seeds of one setting."""
     sheet = style.sheet(title, (8, 5.2))
     axes = sheet.subplots()
     trained = max(member.trained_to for member in found)

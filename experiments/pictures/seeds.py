@@ -1,4 +1,4 @@
-"""Many members of a sweep as few lines: those with the same label are seeds of one setting."""
+"""Draw many members of a sweep as few lines. Members with the same label are seeds of one setting."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ Points = Mapping[float, float]  # x -> y of one member
 
 
 class Setting(NamedTuple):
-    """The members of one label over x `[X]`: values `[members, X]`, NaN where one has none."""
+    """The members of one label over x `[X]`: values `[members, X]`, NaN where a member has none."""
 
     label: str
     x: np.ndarray
     values: np.ndarray
 
     def middle(self) -> np.ndarray:
-        """The median `[X]` of those members that have a value."""
+        """Return the median `[X]` over the members that have a value."""
         return np.array([np.median(column[np.isfinite(column)]) for column in self.values.T])
 
     def edges(self) -> tuple[np.ndarray, np.ndarray]:
-        """The lowest and the highest `[X]`."""
+        """Return the lowest and the highest value, `[X]` each."""
         present = np.isfinite(self.values)
         low, high = np.where(present, self.values, np.inf), np.where(present, self.values, -np.inf)
         return low.min(axis=0), high.max(axis=0)
 
     def ends(self) -> list[tuple[float, float]]:
-        """The last point of every member that stops before the others do."""
+        """Return the last point of every member that stops before the others."""
         last = [np.flatnonzero(np.isfinite(row))[-1] for row in self.values if np.isfinite(row).any()]
         rows = [row for row in self.values if np.isfinite(row).any()]
         return [(float(self.x[n]), float(row[n])) for n, row in zip(last, rows, strict=True) if n < len(self.x) - 1]
 
 
 def settings(members: Sequence[Points], labels: Sequence[str] = ()) -> list[Setting]:
-    """One `Setting` a label, in the order of their first members. Values that are no number are none."""
+    """Return one `Setting` per label, in the order of their first members. Values that are not finite are missing."""
     names = list(labels) or [""] * len(members)
     if len(names) != len(members):
         raise ValueError(f"groups: expected a label for each of {len(members)} members, got {len(names)}.")
@@ -50,13 +50,13 @@ def settings(members: Sequence[Points], labels: Sequence[str] = ()) -> list[Sett
 
 
 def note(settings: Sequence[Setting]) -> str | None:
-    """What lines and bands are, for the legend; None where all members stand alone."""
+    """Return the legend's note about lines and bands; None if every setting has one member."""
     several = any(len(setting.values) > 1 for setting in settings)
     return "lines: median of the seeds; bands: from the lowest to the highest" if several else None
 
 
 def draw(axes: Axes, setting: Setting, colour: Any, label: str, *, stops: bool = False, **line: Any) -> None:
-    """The median and, behind it, the band; with `stops`, a cross where a member stops before the others."""
+    """Draw the median over the band; with `stops`, also a cross where a member stops before the others."""
     count = len(setting.values)
     name = f"{label}, {count} seeds" if count > 1 else label
     name = name if len(setting.x) else f"{name}: no finite value"
@@ -69,7 +69,7 @@ def draw(axes: Axes, setting: Setting, colour: Any, label: str, *, stops: bool =
 
 
 def as_points(lines: Sequence[Mapping[str, Any]], key: str) -> dict[int, dict[float, float]]:
-    """metrics.jsonl's numbers `key` by member (0 where there is no sweep) and step; null is NaN."""
+    """Return metrics.jsonl's numbers `key` by member (0 without a sweep) and step; null becomes NaN."""
     found: dict[int, dict[float, float]] = {}
     for line in lines:
         if key in line:

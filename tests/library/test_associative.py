@@ -15,6 +15,7 @@ import jlstm
 from experiments.benchmark import linear
 from jlstm import kernels
 from jlstm.cells import MinLSTMParams
+from jlstm.kernels.scan import Options
 
 BOTH = ("hoisted", "associative")
 NET = jlstm.MinLSTM(cases.H, learn_initial_state=True)
@@ -158,6 +159,6 @@ def test_without_a_name_the_platform_decides(monkeypatch):
     picked = {}
     for platform in ("cpu", "gpu", "tpu"):
         monkeypatch.setattr(jax, "default_backend", lambda platform=platform: platform)
-        picked[platform] = [kernels.choose("unroll", cell, 7, None) for cell in (NET, jlstm.LSTM(4))]
+        picked[platform] = [kernels.choose(Options(), cell, jnp.ones((7, 3))) for cell in (NET, jlstm.LSTM(4))]
     loop = ["hoisted", "hoisted"]
     assert picked == {"cpu": loop, "gpu": ["associative", "hoisted"], "tpu": ["associative", "hoisted"]}
