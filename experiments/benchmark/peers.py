@@ -62,8 +62,7 @@ def hand_written_step(
     problem: Problem, params: jlstm.LSTMParams, state: jlstm.LSTMState, x: jax.Array
 ) -> dict[str, Call]:
     """Return calls of one step, `() -> (state, y)`."""
-    weights = (flat(params.w_ih), flat(params.w_hh), flat(params.b))
-    start = (state.h, state.c.astype(problem.dtype))
+    weights, start = flat_weights(params), (state.h, state.c.astype(problem.dtype))
 
     @jax.jit
     def step(weights: Weights, state: Any, x: jax.Array) -> Any:
@@ -71,6 +70,17 @@ def hand_written_step(
         return gates(w_hh, state, x @ w_ih + b[None])
 
     return {"hand-written, jitted": lambda: step(weights, start, x)}
+
+
+def flat_weights(params: jlstm.LSTMParams) -> Weights:
+    """Return `(w_ih [D, 4H], w_hh [H, 4H], b [4H])`."""
+    return flat(params.w_ih), flat(params.w_hh), flat(params.b)
+
+
+def hand_written_scan(weights: Weights, state: Any, xs: jax.Array) -> Any:
+    """Return y `[T, B, H]` of single steps over xs `[T, B, D]`."""
+    w_ih, w_hh, b = weights
+    return jax.lax.scan(lambda state, x: gates(w_hh, state, x @ w_ih + b[None]), state, xs)[1]
 
 
 def flax_nnx(problem: Problem) -> Program:

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 import jlstm
 from experiments.benchmark import markdown, peers, timing
 from experiments.benchmark.contenders import AGAIN, MODES, DisagreementError, compare, example
-from experiments.benchmark.plan import Entry, Plan
+from experiments.benchmark.plan import Entry, Plan, entry
 from experiments.benchmark.problem import Net, Problem
 from experiments.benchmark.race import JLSTM, check, race
 from experiments.benchmark.results import Result, Row
@@ -18,6 +19,8 @@ from experiments.benchmark.results import Result, Row
 COMPILES = 5
 STEP_SIZES = (1, 32)  # batch sizes
 STEP_CALLS = 20
+SCAN_SIZES = tuple((B, H) for B in STEP_SIZES for H in (64, 256, 512))  # with D = H
+SCANNED = 100  # steps
 NO_PEERS = ("jlstm", "torch")  # beginnings of the names that are not JAX peers
 COMMON = (
     "Median time of a call, and after the dot the ratio to jlstm, pair by pair (median over rounds, quartiles): above "
@@ -93,9 +96,14 @@ def step(plan: Plan) -> Result:
         plan.say(f"step: {problem.case}")
         entries = steps(plan, problem)
         rows += plan.rows(f"B = {B}", "one step", entries, repeats=STEP_CALLS)
+    for B, H_scan in SCAN_SIZES:
+        problem = Problem(B, SCANNED, H_scan, H_scan, dtype=plan.dtype)
+        plan.say(f"step: scan, {problem.case}")
+        rows += plan.rows(f"B = {B}, H = {H_scan}", "a step of a scan", scans(plan, problem), per=SCANNED)
     about = (
         f"Latency of a call for one step, D = {D}, H = {H}, dispatch included: {STEP_CALLS} calls in a row, each "
-        "blocked. jitted: the call stands in the caller's `jax.jit`; eager: it does not."
+        "blocked. jitted: the call stands in the caller's `jax.jit`; eager: it does not. Below, the time per step of "
+        f"`lax.scan` over {SCANNED} steps, D = H. jitted: the parameters are an argument; closed over: they are not."
     )
     return Result("A single step", about, "jlstm.step, jitted", rows, chart="time")
 
@@ -129,6 +137,37 @@ def steps(plan: Plan, problem: Problem) -> dict[str, Entry]:
         except DisagreementError as error:
             plan.refuse(problem, error)
     return entries
+
+
+def scans(plan: Plan, problem: Problem) -> dict[str, Entry]:
+    """Return scans over single steps by name, as an actor takes them. One whose y differs from jlstm's is refused."""
+    (params,), x = example(problem)
+    cell, xs = jlstm.LSTM(problem.H, param_dtype=problem.dtype), jnp.swapaxes(x, 0, 1)
+    state = cell.initial_state(params, (problem.B,))
+
+    def ours(params: Any, state: Any, xs: jax.Array) -> Any:
+        return jax.lax.scan(lambda state, x: jlstm.step(cell, params, state, x), state, xs)[1]
+
+    def closed(function: Callable[..., Any], params: Any, state: Any) -> Entry:
+        return entry(lambda state, xs: function(params, state, xs), state, xs)
+
+    entries = {
+        "jlstm.step, jitted": entry(ours, params, state, xs),
+        f"{AGAIN}, jitted": entry(ours, params, state, xs),
+        "jlstm.step, closed over": closed(ours, params, state),
+    }
+    if plan.has("hand-written"):
+        weights, start = peers.flat_weights(params), tuple(state)
+        entries["hand-written, jitted"] = entry(peers.hand_written_scan, weights, start, xs)
+        entries["hand-written, closed over"] = closed(peers.hand_written_scan, weights, start)
+    want, agreeing = {"y": entries["jlstm.step, jitted"].call()}, {}
+    for name, made in entries.items():
+        try:
+            compare(name, {"y": made.call()}, want, problem.dtype)
+            agreeing[name] = made
+        except DisagreementError as error:
+            plan.refuse(problem, error)
+    return agreeing
 
 
 bidirectional = of_net("bidirectional", "Two directions, concatenated")

@@ -34,8 +34,8 @@ def save(figure: Figure, file: Path) -> None:
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png")
     # This method keeps black, white and thin lines; the default one mixes rare colours.
-    colours = {"method": Image.Quantize.MAXCOVERAGE, "kmeans": 1, "dither": Image.Dither.NONE}
-    image = Image.open(drawn).convert("RGB").quantize(**colours)
+    options = {"method": Image.Quantize.MAXCOVERAGE, "kmeans": 1, "dither": Image.Dither.NONE}
+    image = Image.open(drawn).convert("RGB").quantize(**options)
     image.save(file, optimize=True, dpi=(figure.dpi, figure.dpi))
 
 

@@ -224,6 +224,7 @@ def test_all_sections_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(promises, "LENGTHS", (5, 10, 20))
     monkeypatch.setattr(promises, "LONG", 300)
     monkeypatch.setattr(sections, "COMPILES", 1)
+    monkeypatch.setattr(sections, "SCAN_SIZES", ((2, 3),))
     found = run(tmp_path, "--shapes", "3,7,2,5")["sections"]
     assert list(found) == list(benchmark.SECTIONS)
     assert all(section["rows"] or section["facts"] for section in found.values())

@@ -13,6 +13,7 @@ from cases import seeded
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from oracle import lstm as numpy_lstm
+from PIL import Image
 
 import jlstm
 from experiments import pictures
@@ -128,6 +129,21 @@ def test_names_however_long_stay_on_the_sheet() -> None:
     heights = [axes.get_position().height * figure.get_figheight() for axes in figure.axes]
     assert min(heights) > 2  # inches: the sheet has grown, not the panels shrunk
     assert len({tuple(c) if not isinstance(c, str) else c for c in style.colours(count)}) == count
+
+
+def test_a_palette_keeps_what_is_drawn(tmp_path: Path) -> None:
+    """A saved sheet is a PNG with a palette, and no pixel is far from the figure's own."""
+    sheet = style.sheet("heat map and thin lines", (4, 3))
+    axes = sheet.add_subplot()
+    axes.imshow(np.random.default_rng(0).normal(size=(20, 30)), cmap="RdBu", extent=(0, 30, 0, 20))
+    axes.plot([0, 30], [0, 20], color="k", linewidth=0.5)
+    sheet.set_layout_engine("none")  # which moves the axes at every drawing
+    style.save(sheet, tmp_path / "sheet.png")
+    sheet.savefig(tmp_path / "whole.png")
+    with Image.open(tmp_path / "sheet.png") as image, Image.open(tmp_path / "whole.png") as whole:
+        assert image.mode == "P"
+        off = np.abs(np.asarray(image.convert("RGB"), int) - np.asarray(whole.convert("RGB"), int))
+    assert off.max() < 40 and off.mean() < 2
 
 
 def test_score_by_length() -> None:
