@@ -23,7 +23,7 @@ FACTORS: dict[str, tuple[Any, ...]] = {name: cases.OPTIONS[name] for name in (*G
 FACTORS |= {name: cases.OPTIONS[name] for name in ("time_major", "key", "checkpoint_every")}
 FACTORS |= dict(truncate_every=(None, 2), backend=cases.BACKENDS, sizes=("b, T", "b", "T"))
 SAMPLE = covering.sample(FACTORS)
-SOME = [(row, SAMPLE[n % len(SAMPLE)]) for n, row in enumerate(cases.ROWS)]
+SOME = [(row, SAMPLE[n % len(SAMPLE)]) for n, row in enumerate(cases.ROWS) if n % 3 == 0]  # --slow has every row
 PAIRS = [(choice.pop("row"), choice) for choice in covering.sample(FACTORS | {"row": (*cases.ROWS, *cases.VARIANTS)})]
 
 
@@ -88,7 +88,11 @@ def is_float(a: Any) -> bool:
     return jnp.issubdtype(a.dtype, jnp.floating)
 
 
-@pytest.mark.parametrize("rows", [cases.ONE_WAY[n::4] for n in range(4)], ids="+".join)
+@pytest.mark.parametrize(
+    "rows",
+    [pytest.param(cases.ONE_WAY[n::7], marks=() if n == 0 else pytest.mark.slow) for n in range(7)],
+    ids="+".join,
+)
 def test_step_with_a_symbolic_batch(rows: tuple[str, ...]) -> None:
     """All of it in one program: the new state, y, and the gradient."""
     rng, (b,) = np.random.default_rng(0), export.symbolic_shape("b")

@@ -49,7 +49,9 @@ def dtypes(tree: Any) -> Any:
     return jax.tree.map(lambda a: a.dtype, tree)
 
 
-@pytest.mark.parametrize("params_dtype, x_dtype", [("bfloat16", "float32"), ("float32", "float64")])
+@pytest.mark.parametrize(
+    "params_dtype, x_dtype", [("bfloat16", "float32"), pytest.param("float32", "float64", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("row", PLAIN)
 def test_step_keeps_the_dtypes_of_its_state(x64: None, row: str, params_dtype: str, x_dtype: str) -> None:
     """It runs in a scan of your own, whatever the dtype of x. Where no state is rounded, T steps are one unroll."""
@@ -125,7 +127,9 @@ def test_a_length_without_limit_acts_as_T(dtype: str) -> None:
             assert not np.any(jlstm.sequence_mask(np.full(B, least, dtype), T))
 
 
-@pytest.mark.parametrize("row", cases.ROWS)
+@pytest.mark.parametrize(
+    "row", [pytest.param(row, marks=() if n % 3 == 0 else pytest.mark.slow) for n, row in enumerate(cases.ROWS)]
+)
 def test_no_steps_without_jit(row: str) -> None:
     """T = 0 is legal under `disable_jit`, too, where JAX's own loop refuses it."""
     net, rng = cases.ROWS[row], np.random.default_rng(0)
