@@ -40,6 +40,7 @@ def exported(f: Any, arguments: Any, symbolic: Any) -> Any:
 def flat(f: Any, *trees: Any) -> tuple[Any, Any]:
     """f of a list of arrays, and the arrays: a serialised program takes no classes of a test."""
     arrays, tree = jax.tree.flatten(trees)
+    arrays = [a.astype("int32") if a.dtype == "int64" else a for a in arrays]  # no 64 bits here
     return lambda *arrays: jax.tree.leaves(f(*tree.unflatten(arrays))), arrays
 
 
