@@ -118,6 +118,7 @@ def test_gae_is_the_loop() -> None:
     np.testing.assert_allclose(got, want, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_command_writes_its_files(elsewhere: None, tmp_path, capsys) -> None:
     tiny = dict(corridor=1, seeds=2, updates=3, environments=4, rollout=8, epochs=1, minibatches=2, hidden=3)
     recurrent_ppo.main(["--env", "tmaze", *(f"--{name}={value}" for name, value in tiny.items())])

@@ -23,7 +23,7 @@ FACTORS: dict[str, tuple[Any, ...]] = {name: cases.OPTIONS[name] for name in (*G
 FACTORS |= {name: cases.OPTIONS[name] for name in ("time_major", "key", "checkpoint_every")}
 FACTORS |= dict(truncate_every=(None, 2), backend=cases.BACKENDS, sizes=("b, T", "b", "T"))
 SAMPLE = covering.sample(FACTORS)
-SOME = [(row, SAMPLE[n % len(SAMPLE)]) for n, row in enumerate(cases.ROWS) if n % 3 == 0]  # --slow has every row
+SOME = [(row, SAMPLE[n % len(SAMPLE)]) for n, row in enumerate(cases.ROWS) if n % 5 == 0]  # --slow has every row
 PAIRS = [(choice.pop("row"), choice) for choice in covering.sample(FACTORS | {"row": (*cases.ROWS, *cases.VARIANTS)})]
 
 
