@@ -9,11 +9,13 @@ import tomllib
 import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import frameworks
 import jax
+import jax.numpy as jnp
 import pytest
+from small import equal
 
 import jlstm
 from experiments import config
@@ -77,10 +79,38 @@ def run(block: Block) -> dict[str, Any]:
     return vars(module)
 
 
-@functools.cache
-def program(title: str) -> dict[str, Any]:
-    """The names that the first block under a heading leaves, for tests that go on from there."""
-    return run(next(block for block in PYTHON.values() if block.title == title))
+# ---- claims of the text beside the asserts of its blocks; each gets the names that its block leaves
+
+Names: TypeAlias = dict[str, Any]
+
+
+def a_seed_of_ten_is_the_seed_alone(ten: Names) -> None:
+    (params, _), losses = jax.jit(ten["run"])(3)
+    equal(losses, ten["losses"][3], 0, rtol=1e-3)
+    equal(params, jax.tree.map(lambda a: a[3], ten["params"]), 1e-3, rtol=1e-7)
+
+
+def the_training_step_donates_its_buffers(training: Names) -> None:
+    before = training["params"]
+    after, _, _ = training["train_step"](before, training["opt_state"], jax.random.key(9))
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before))
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(after))
+
+
+def a_linen_module_holds_our_params(linen: Names) -> None:
+    params, x = linen["variables"]["params"], jax.random.normal(jax.random.key(1), (2, 7, 3))
+    _, y = jlstm.unroll(jlstm.LSTM(16), params["lstm"], x, return_sequences=True)
+    want = jnp.einsum("bth,hk->btk", y, params["Dense_0"]["kernel"])  # its bias begins at 0
+    equal(linen["Tagger"]().apply({"params": params}, x), want, 1e-5, rtol=1e-7)
+    grads = jax.grad(lambda p: linen["Tagger"]().apply({"params": p}, x).sum())(params)
+    assert all(jnp.any(leaf != 0) for leaf in jax.tree.leaves(grads["lstm"]))
+
+
+CLAIMS = {
+    "Ten seeds at once": a_seed_of_ten_is_the_seed_alone,
+    "Training": the_training_step_donates_its_buffers,
+    "Inside a flax module": a_linen_module_holds_our_params,
+}
 
 
 @pytest.mark.parametrize(
@@ -89,7 +119,13 @@ def program(title: str) -> dict[str, Any]:
 def test_python_blocks_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # where blocks write their files
     (tmp_path / "configs").symlink_to(ROOT / "configs")
-    run(PYTHON[name])
+    names, claim = run(PYTHON[name]), CLAIMS.get(PYTHON[name].title)
+    if claim is not None:
+        claim(names)
+
+
+def test_claims_have_blocks() -> None:
+    assert CLAIMS.keys() <= {block.title for block in PYTHON.values()}
 
 
 def test_every_language_is_run_or_known() -> None:

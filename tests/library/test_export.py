@@ -22,9 +22,8 @@ GIVEN = "lengths", "mask", "resets", "state"
 FACTORS: dict[str, tuple[Any, ...]] = {name: cases.OPTIONS[name] for name in (*GIVEN, "reverse", "return_sequences")}
 FACTORS |= {name: cases.OPTIONS[name] for name in ("time_major", "key", "checkpoint_every")}
 FACTORS |= dict(truncate_every=(None, 2), backend=cases.BACKENDS, sizes=("b, T", "b", "T"))
-SAMPLE = covering.sample(FACTORS)
-SOME = [(row, SAMPLE[n % len(SAMPLE)]) for n, row in enumerate(cases.ROWS) if n % 5 == 0]  # --slow has every row
-PAIRS = [(choice.pop("row"), choice) for choice in covering.sample(FACTORS | {"row": (*cases.ROWS, *cases.VARIANTS)})]
+ROWS = (*cases.ROWS, *cases.VARIANTS)
+PAIRS = [(choice.pop("row"), choice) for choice in covering.sample(FACTORS | {"row": ROWS})]
 
 
 def label(case: tuple[str, dict[str, Any]]) -> str:
@@ -44,9 +43,7 @@ def flat(f: Any, *trees: Any) -> tuple[Any, Any]:
     return lambda *arrays: jax.tree.leaves(f(*tree.unflatten(arrays))), arrays
 
 
-@pytest.mark.parametrize(
-    "case", [*SOME, *(pytest.param(c, marks=pytest.mark.slow) for c in PAIRS if c not in SOME)], ids=label
-)
+@pytest.mark.parametrize("case", covering.thinned(PAIRS, 20), ids=label)
 def test_unroll_with_symbolic_sizes(case: tuple[str, dict[str, Any]]) -> None:
     """The values, and the gradients by params, inputs and state."""
     row, options = case[0], dict(case[1])
@@ -89,11 +86,7 @@ def is_float(a: Any) -> bool:
     return jnp.issubdtype(a.dtype, jnp.floating)
 
 
-@pytest.mark.parametrize(
-    "rows",
-    [pytest.param(cases.ONE_WAY[n::7], marks=() if n == 0 else pytest.mark.slow) for n in range(7)],
-    ids="+".join,
-)
+@pytest.mark.parametrize("rows", covering.thinned([cases.ONE_WAY[n::7] for n in range(7)], 7), ids="+".join)
 def test_step_with_a_symbolic_batch(rows: tuple[str, ...]) -> None:
     """All of it in one program: the new state, y, and the gradient."""
     rng, (b,) = np.random.default_rng(0), export.symbolic_shape("b")

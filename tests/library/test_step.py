@@ -6,6 +6,7 @@ import warnings
 from typing import Any
 
 import cases
+import covering
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -52,7 +53,7 @@ def dtypes(tree: Any) -> Any:
 @pytest.mark.parametrize(
     "params_dtype, x_dtype", [("bfloat16", "float32"), pytest.param("float32", "float64", marks=pytest.mark.slow)]
 )
-@pytest.mark.parametrize("row", PLAIN)
+@pytest.mark.parametrize("row", covering.thinned(PLAIN, 3))
 def test_step_keeps_the_dtypes_of_its_state(x64: None, row: str, params_dtype: str, x_dtype: str) -> None:
     """It runs in a scan of your own, whatever the dtype of x. Where no state is rounded, T steps are one unroll."""
     net, rng = cases.ROWS[row], np.random.default_rng(0)
@@ -91,6 +92,21 @@ def test_step_runs_in_every_loop() -> None:
     equal(looped, stepped, 1e-2)
 
 
+@pytest.mark.parametrize("cell, gates", [(jlstm.LSTM(4), 4), (jlstm.GRU(4), 3), (jlstm.Zoneout(jlstm.LSTM(4), 0.1), 4)])
+def test_a_step_has_one_product_of_x(cell: Any, gates: int) -> None:
+    """Two in all, also under a user's own vmap: w_ih is not copied into its gates. A sequence has one per gate."""
+    params, x = cases.seeded(cell), X[:, 0]
+
+    def products(f: Any, *args: Any) -> int:
+        return str(jax.make_jaxpr(f)(*args)).count("dot_general[")
+
+    def step(x: Any) -> Any:
+        return jlstm.step(cell, params, None, x)
+
+    assert products(step, x) == products(jax.vmap(step), x) == 2
+    assert products(lambda x: jlstm.unroll(cell, params, x, backend="scan"), X) == gates + 1
+
+
 @pytest.mark.parametrize("dtype", [">f4", ">f8", "longdouble", "clongdouble"])
 @pytest.mark.parametrize("argument", ["inputs", "params", "state"])
 def test_arrays_that_jax_would_misread_are_refused(argument: str, dtype: str) -> None:
@@ -127,9 +143,7 @@ def test_a_length_without_limit_acts_as_T(dtype: str) -> None:
             assert not np.any(jlstm.sequence_mask(np.full(B, least, dtype), T))
 
 
-@pytest.mark.parametrize(
-    "row", [pytest.param(row, marks=() if n % 3 == 0 else pytest.mark.slow) for n, row in enumerate(cases.ROWS)]
-)
+@pytest.mark.parametrize("row", covering.thinned(cases.ROWS, 3))
 def test_no_steps_without_jit(row: str) -> None:
     """T = 0 is legal under `disable_jit`, too, where JAX's own loop refuses it."""
     net, rng = cases.ROWS[row], np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Programs of users that are too long for the README, and claims of its programs beside their own asserts."""
+"""Programs of users that are too long for the README files."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,6 @@ import oracle
 from small import equal
 
 import jlstm
-from tests import test_readme
 
 
 def torch_lstm(weights: dict[str, np.ndarray], x: np.ndarray, suffix: str) -> np.ndarray:
@@ -44,31 +43,6 @@ def test_a_bidirectional_port_from_torch():
     equal(y, want, 1e-5, rtol=1e-7)
     _, y = oracle.bidirectional(*params, x.swapaxes(0, 1), return_sequences=True)
     equal(y.swapaxes(0, 1), want, 1e-6, rtol=1e-7)
-
-
-def test_a_seed_of_ten_is_the_seed_alone():
-    ten = test_readme.program("Ten seeds at once")
-    (params, _), losses = jax.jit(ten["run"])(3)
-    equal(losses, ten["losses"][3], 0, rtol=1e-3)
-    equal(params, jax.tree.map(lambda a: a[3], ten["params"]), 1e-3, rtol=1e-7)
-
-
-def test_the_training_step_donates_its_buffers():
-    training = test_readme.program("Training")
-    before = training["params"]
-    after, _, _ = training["train_step"](before, training["opt_state"], jax.random.key(9))
-    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before))
-    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(after))
-
-
-def test_a_linen_module_holds_our_params():
-    linen = test_readme.program("Inside a flax module")
-    params, x = linen["variables"]["params"], jax.random.normal(jax.random.key(1), (2, 7, 3))
-    _, y = jlstm.unroll(jlstm.LSTM(16), params["lstm"], x, return_sequences=True)
-    want = jnp.einsum("bth,hk->btk", y, params["Dense_0"]["kernel"])  # its bias begins at 0
-    equal(linen["Tagger"]().apply({"params": params}, x), want, 1e-5, rtol=1e-7)
-    grads = jax.grad(lambda p: linen["Tagger"]().apply({"params": p}, x).sum())(params)
-    assert all(jnp.any(leaf != 0) for leaf in jax.tree.leaves(grads["lstm"]))
 
 
 def test_a_recurrent_policy_learns_to_remember():

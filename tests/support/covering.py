@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Iterable
 from typing import Any
+
+import pytest
 
 
 def sample(factors: dict[str, tuple[Any, ...]], strength: int = 2) -> list[dict[str, Any]]:
@@ -41,6 +44,11 @@ def sample(factors: dict[str, tuple[Any, ...]], strength: int = 2) -> list[dict[
         missing -= found
         chosen.append({name: best[name] for name in names})
     return chosen
+
+
+def thinned(values: Iterable[Any], keep: int) -> list[Any]:
+    """Parameters of a test: one of `keep` values runs by default, and every one with `--slow`."""
+    return [pytest.param(v, marks=() if n % keep == 0 else pytest.mark.slow) for n, v in enumerate(values)]
 
 
 def label(choice: dict[str, Any]) -> str:
