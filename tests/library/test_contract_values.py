@@ -245,12 +245,20 @@ def full_choices() -> list[dict[str, Any]]:
     return [on | way | dict(batch=batch, checkpoint_every=k) for batch, k in chunks.items() for way in product]
 
 
-@pytest.mark.parametrize("choice", choices(2) + linear_choices() + full_choices(), ids=covering.label)
+EVERY_PAIR = [*choices(2), *linear_choices(), *covering.thinned(full_choices(), 3)]
+
+
+@pytest.mark.parametrize("choice", EVERY_PAIR, ids=covering.label)
 def test_values_and_gradients(choice):
     check(choice)
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "triple" in metafunc.fixturenames:  # a sample of all triples takes seconds to choose
+        chosen = choices(3) if metafunc.config.getoption("--slow") else []
+        metafunc.parametrize("triple", chosen, ids=covering.label)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("choice", choices(3), ids=covering.label)
-def test_values_and_gradients_of_all_triples(choice):
-    check(choice)
+def test_values_and_gradients_of_all_triples(triple):
+    check(triple)

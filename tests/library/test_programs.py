@@ -1,6 +1,7 @@
 """The compiled programs: loops without a weight gradient, nothing stacked in vain, memory, traces, export."""
 
 import cases
+import covering
 import jax
 import jax.export
 import jax.numpy as jnp
@@ -64,7 +65,7 @@ def carried(traced):
     return {one.aval.shape for one, all_steps in given if one.aval.shape == all_steps.aval.shape}
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("name", covering.thinned(PROGRAMS, 2))
 def test_no_weight_gradient_in_the_loop(name, request):
     """The gradient's loops have two matmuls for each recurrent weight and carry states alone.
 

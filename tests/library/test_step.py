@@ -28,7 +28,7 @@ def buffers(tree: Any) -> list[int]:
     return [a.unsafe_buffer_pointer() for a in jax.tree.leaves(tree)]
 
 
-@pytest.mark.parametrize("row", cases.ONE_WAY)
+@pytest.mark.parametrize("row", covering.thinned(cases.ONE_WAY, 2))
 def test_states_share_no_buffer(row: str) -> None:
     """Leaves of a state share none with each other or with the params, so that a state can be donated."""
     net, rng = cases.ROWS[row], np.random.default_rng(0)
