@@ -4,12 +4,15 @@ Weights have the framework's own structure and may be NumPy arrays, so no framew
 for ONNX files). `from_X(weights, prefix=...)` returns `(net, params)` and ignores keys outside the prefix. Arrays keep
 their dtype. Settings that the weights do not contain are options with the framework's defaults.
 
-    torch    from_torch(lstm.state_dict())                          LSTM, GRU, their cells; layers, directions
-    Keras    from_keras(layer.get_weights())                        LSTM, GRU, Bidirectional
-    ONNX     from_onnx("model.onnx")                                LSTM nodes, P and clip; to_onnx writes whole nets
-    flax     from_flax(variables["params"]), or nnx.state(cell)     LSTMCell, OptimizedLSTMCell of linen and nnx
-    Haiku    from_haiku(params)                                     LSTM
-    Equinox  from_equinox(cell)                                     LSTMCell
+| framework | call | cells |
+|---|---|---|
+| torch | `from_torch(lstm.state_dict())` | LSTM, GRU, their cells; layers, directions |
+| Keras | `from_keras(layer.get_weights())` | LSTM, GRU, Bidirectional |
+| ONNX | `from_onnx("model.onnx")` | LSTM nodes, P and clip; `to_onnx` writes whole nets |
+| flax linen | `from_flax(variables["params"])` | LSTMCell, OptimizedLSTMCell |
+| flax nnx | `from_flax(nnx.state(cell))` | LSTMCell, OptimizedLSTMCell |
+| Haiku | `from_haiku(params)` | LSTM |
+| Equinox | `from_equinox(cell)` | LSTMCell |
 """
 
 from jlstm.convert.equinox import from_equinox, state_from_equinox, state_to_equinox, to_equinox

@@ -17,13 +17,13 @@ LAYOUT = Layout("ifgo", transposed=True)
 def from_equinox(weights: Any, *, prefix: str = "") -> tuple[Any, Params]:
     """Return `(net, params)` for Equinox's LSTMCell.
 
-    weights: the cell, a module that contains it, or a dict of its arrays.   prefix: the path of the cell in weights,
-    such as "encoder.cells.0"; other keys are ignored.
+    - `weights`: the cell, a module that contains it, or a dict of its arrays.
+    - `prefix`: the path of the cell in `weights`, such as "encoder.cells.0". Other keys are ignored.
 
     Raises ValueError or TypeError with the name of the key.
 
-    >>> weights = {"weight_ih": np.ones((20, 3), "float32"), "weight_hh": np.ones((20, 5), "float32")}
-    >>> net, params = from_equinox(weights | {"bias": np.ones(20, "float32")})
+    >>> w_ih, w_hh, b = (np.ones(shape, "float32") for shape in ((20, 3), (20, 5), 20))
+    >>> net, params = from_equinox({"weight_ih": w_ih, "weight_hh": w_hh, "bias": b})
     >>> net.hidden_size, params.w_ih.shape
     (5, (3, 4, 5))
     """
@@ -35,6 +35,9 @@ def from_equinox(weights: Any, *, prefix: str = "") -> tuple[Any, Params]:
 def to_equinox(net: Any, params: Params) -> dict[str, np.ndarray | None]:
     """Return `weight_ih`, `weight_hh` and `bias` (or None) for `eqx.tree_at`: the inverse of `from_equinox`.
 
+    - `net`: an `LSTM`.
+    - `params`: the parameters of `net`.
+
     Raises ValueError for a cell other than LSTM, for other activations, and for a learned initial state.
     """
     ((_, p),) = nets.plain("to_equinox", "Equinox", nets.split("to_equinox", net, params)[0])
@@ -43,9 +46,12 @@ def to_equinox(net: Any, params: Params) -> dict[str, np.ndarray | None]:
 
 
 def state_from_equinox(state: tuple[ArrayLike, ArrayLike]) -> State:
-    """Return an `LSTMState` from Equinox's `(h, c)`, each `[H]`, or `[*B, H]` from a vmap.
+    """Return an `LSTMState` from Equinox's state.
 
-    >>> state_from_equinox((np.zeros((2, 5), "float32"), np.ones((2, 5), "float32"))).h.shape
+    - `state`: Equinox's `(h, c)`, each `[H]`, or `[*B, H]` from a vmap.
+
+    >>> h, c = np.zeros((2, 5), "float32"), np.ones((2, 5), "float32")
+    >>> state_from_equinox((h, c)).h.shape
     (2, 5)
     """
     h, c = (to_numpy("state_from_equinox", name, a) for name, a in zip("hc", state, strict=True))
@@ -53,6 +59,9 @@ def state_from_equinox(state: tuple[ArrayLike, ArrayLike]) -> State:
 
 
 def state_to_equinox(state: State) -> tuple[np.ndarray, np.ndarray]:
-    """Return Equinox's `(h, c)`: the inverse of `state_from_equinox`."""
+    """Return Equinox's `(h, c)`: the inverse of `state_from_equinox`.
+
+    - `state`: an `LSTMState`, each array `[H]` or `[*B, H]`.
+    """
     ((h, c),) = nets.states("state_to_equinox", state)
     return h, c

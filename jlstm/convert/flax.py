@@ -27,14 +27,17 @@ def from_flax(
 ) -> tuple[Any, Params]:
     """Return `(net, params)` for one of flax's LSTM cells.
 
-    weights: nested dicts of arrays, `variables["params"]` of linen or `nnx.state(cell)`.   prefix: the path of the cell
-    in them, such as "encoder/cell"; other keys are ignored.   gate_fn, activation_fn: the cell's own.
+    - `weights`: nested dicts of arrays, `variables["params"]` of linen or `nnx.state(cell)`.
+    - `prefix`: the path of the cell in `weights`, such as "encoder/cell". Other keys are ignored.
+    - `gate_fn`: the cell's own gate activation.
+    - `activation_fn`: the cell's own activation.
 
     Raises ValueError or TypeError with the name of the key.
 
-    >>> weights = {"dense_i": {"kernel": np.ones((3, 20), "float32")}}
-    >>> weights["dense_h"] = {"kernel": np.ones((5, 20), "float32"), "bias": np.ones(20, "float32")}
-    >>> net, params = from_flax({"rnn": {"cell": weights}}, prefix="rnn/cell")
+    >>> dense_i = {"kernel": np.ones((3, 20), "float32")}
+    >>> dense_h = {"kernel": np.ones((5, 20), "float32"), "bias": np.ones(20, "float32")}
+    >>> weights = {"rnn": {"cell": {"dense_i": dense_i, "dense_h": dense_h}}}
+    >>> net, params = from_flax(weights, prefix="rnn/cell")
     >>> net.hidden_size, params.w_ih.shape
     (5, (3, 4, 5))
     """
@@ -58,8 +61,10 @@ def _fuse(found: Weights, forget: str) -> dict[str, np.ndarray]:
 def to_flax(net: Any, params: Params, *, kind: Kind = "linen") -> dict[str, Any]:
     """Return linen's `variables["params"]`, or the argument of `nnx.update(cell, ...)`: the inverse of `from_flax`.
 
-    kind: the naming scheme: "linen" (both cells), "nnx" (`nnx.LSTMCell`) or "nnx_optimized" (`nnx.OptimizedLSTMCell`).
-    If our LSTM has no bias, flax's bias is 0.
+    - `net`: an `LSTM`.
+    - `params`: the parameters of `net`. If there is no bias, flax's bias is 0.
+    - `kind`: the naming scheme: "linen" (both cells), "nnx" (`nnx.LSTMCell`) or "nnx_optimized"
+      (`nnx.OptimizedLSTMCell`).
 
     Raises ValueError for a net that is not an LSTM, and for a learned initial state.
     """
@@ -79,7 +84,9 @@ def to_flax(net: Any, params: Params, *, kind: Kind = "linen") -> dict[str, Any]
 
 
 def state_from_flax(state: tuple[ArrayLike, ArrayLike]) -> State:
-    """Return an `LSTMState` from flax's carry `(c, h)`, `[*B, H]` each.
+    """Return an `LSTMState` from flax's carry.
+
+    - `state`: the carry `(c, h)`, `[*B, H]` each.
 
     >>> state_from_flax((np.zeros((2, 5), "float32"), np.ones((2, 5), "float32"))).h.sum()
     Array(10., dtype=float32)
@@ -89,6 +96,9 @@ def state_from_flax(state: tuple[ArrayLike, ArrayLike]) -> State:
 
 
 def state_to_flax(state: State) -> tuple[np.ndarray, np.ndarray]:
-    """Return flax's carry `(c, h)`: the inverse of `state_from_flax`."""
+    """Return flax's carry `(c, h)`: the inverse of `state_from_flax`.
+
+    - `state`: an `LSTMState`, `[*B, H]` each.
+    """
     ((h, c),) = nets.states("state_to_flax", state)
     return c, h

@@ -21,8 +21,8 @@ LAYOUT = Layout("igfo")
 def from_haiku(weights: Mapping[str, Any], *, prefix: str = "lstm") -> tuple[Any, Params]:
     """Return `(net, params)` for Haiku's LSTM.
 
-    weights: Haiku's parameters, `{"lstm/linear": {"w": ..., "b": ...}}`.   prefix: the name of the LSTM's module in
-    them, such as "encoder/lstm"; other keys are ignored.
+    - `weights`: Haiku's parameters, `{"lstm/linear": {"w": ..., "b": ...}}`.
+    - `prefix`: the name of the LSTM's module in `weights`, such as "encoder/lstm". Other keys are ignored.
 
     Raises ValueError or TypeError with the name of the key.
 
@@ -48,7 +48,11 @@ def _add_forget(b: np.ndarray, value: float) -> np.ndarray:
 
 
 def to_haiku(net: Any, params: Params, *, prefix: str = "lstm") -> dict[str, dict[str, np.ndarray]]:
-    """Return Haiku's parameters: the inverse of `from_haiku`. If our bias is off, Haiku's forget bias is -1.
+    """Return Haiku's parameters: the inverse of `from_haiku`.
+
+    - `net`: an `LSTM`.
+    - `params`: the parameters of `net`. If there is no bias, Haiku's forget bias is -1.
+    - `prefix`: the name of the LSTM's module, as in `from_haiku`.
 
     Raises ValueError for a cell other than LSTM, for other activations, and for a learned initial state.
     """
@@ -59,9 +63,12 @@ def to_haiku(net: Any, params: Params, *, prefix: str = "lstm") -> dict[str, dic
 
 
 def state_from_haiku(state: tuple[ArrayLike, ArrayLike]) -> State:
-    """Return an `LSTMState` from Haiku's `LSTMState(hidden, cell)`, `[*B, H]` each.
+    """Return an `LSTMState` from Haiku's state.
 
-    >>> state_from_haiku((np.zeros((2, 5), "float32"), np.ones((2, 5), "float32"))).h.shape
+    - `state`: Haiku's `LSTMState(hidden, cell)`, `[*B, H]` each.
+
+    >>> h, c = np.zeros((2, 5), "float32"), np.ones((2, 5), "float32")
+    >>> state_from_haiku((h, c)).h.shape
     (2, 5)
     """
     h, c = (to_numpy("state_from_haiku", name, a) for name, a in zip(("hidden", "cell"), state, strict=True))
@@ -69,6 +76,9 @@ def state_from_haiku(state: tuple[ArrayLike, ArrayLike]) -> State:
 
 
 def state_to_haiku(state: State) -> tuple[np.ndarray, np.ndarray]:
-    """Return `(hidden, cell)` for `hk.LSTMState(*...)`: the inverse of `state_from_haiku`."""
+    """Return `(hidden, cell)` for `hk.LSTMState(*...)`: the inverse of `state_from_haiku`.
+
+    - `state`: an `LSTMState`, `[*B, H]` each.
+    """
     ((h, c),) = nets.states("state_to_haiku", state)
     return h, c

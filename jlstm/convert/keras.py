@@ -42,14 +42,18 @@ def from_keras(
 ) -> tuple[Any, Params]:
     """Return `(net, params)` for a Keras LSTM or GRU, or a Bidirectional of one. The shapes determine the cell.
 
-    weights: the layer's `get_weights()`: kernel `[D, 4H]`, recurrent_kernel `[H, 4H]` and, with `use_bias`, bias
-    `[4H]`; twice that for a Bidirectional. Or a model's `{w.path: w.numpy() for w in model.weights}` with the layer's
-    path as `prefix`; other keys are ignored.   activation, recurrent_activation, merge_mode: the layer's settings,
-    which weights do not contain.   reset_after: a GRU's setting; its bias, if any, is `[2, 3H]` if True, else `[3H]`.
+    - `weights`: the layer's `get_weights()`: kernel `[D, 4H]`, recurrent_kernel `[H, 4H]` and, with `use_bias`, bias
+      `[4H]`; twice that for a Bidirectional. Or a model's `{w.path: w.numpy() for w in model.weights}`.
+    - `prefix`: the layer's path in such a dict. Other keys are ignored.
+    - `activation`: the layer's setting, which weights do not contain.
+    - `recurrent_activation`: the layer's setting, which weights do not contain.
+    - `reset_after`: a GRU's setting. Its bias, if any, is `[2, 3H]` if True, else `[3H]`.
+    - `merge_mode`: the setting of a Bidirectional, which weights do not contain.
 
     Raises ValueError or TypeError with the name of the array.
 
-    >>> net, params = from_keras([np.ones(shape, "float32") for shape in ((3, 20), (5, 20), (20,))])
+    >>> shapes = (3, 20), (5, 20), (20,)
+    >>> net, params = from_keras([np.ones(shape, "float32") for shape in shapes])
     >>> net.hidden_size, params.w_ih.shape
     (5, (3, 4, 5))
     """
@@ -125,6 +129,9 @@ def _by_path(arrays: Mapping[str, ArrayLike], prefix: str) -> tuple[Weights, lis
 def to_keras(net: Any, params: Params) -> list[np.ndarray]:
     """Return the list for `set_weights` of an LSTM, a GRU or a Bidirectional: the inverse of `from_keras`.
 
+    - `net`: an `LSTM`, a `GRU`, or a `Bidirectional` of two.
+    - `params`: the parameters of `net`.
+
     Activations, `reset_after` and the merge are arguments of the layer, not weights. If only one direction has a bias,
     the other gets zeros.
 
@@ -145,11 +152,14 @@ def to_keras(net: Any, params: Params) -> list[np.ndarray]:
 
 
 def state_from_keras(state: Sequence[ArrayLike], net: Any = None) -> State:
-    """Return the state of `net` from Keras's `[h, c]`, a GRU's `[h]`, or twice that for a Bidirectional; `[B, H]` each.
+    """Return the state of `net` from the states of a Keras layer.
 
-    Without a net, two arrays give an `LSTMState`, four a `BidirectionalState` of two.
+    - `state`: an LSTM's `[h, c]`, a GRU's `[h]`, or twice that for a Bidirectional; each array is `[B, H]`.
+    - `net`: the net that takes the state. With None, two arrays give an `LSTMState`, four a `BidirectionalState` of
+      two.
 
-    >>> state_from_keras([np.zeros((2, 5), "float32"), np.ones((2, 5), "float32")]).c.shape
+    >>> h, c = np.zeros((2, 5), "float32"), np.ones((2, 5), "float32")
+    >>> state_from_keras([h, c]).c.shape
     (2, 5)
     """
     arrays = [to_numpy("state_from_keras", f"state[{n}]", a) for n, a in enumerate(state)]
@@ -162,5 +172,8 @@ def state_from_keras(state: Sequence[ArrayLike], net: Any = None) -> State:
 
 
 def state_to_keras(state: State) -> list[np.ndarray]:
-    """Return the list for `initial_state` of a Keras layer: the inverse of `state_from_keras`."""
+    """Return the list for `initial_state` of a Keras layer: the inverse of `state_from_keras`.
+
+    - `state`: the state of an `LSTM`, a `GRU`, or a `Bidirectional` of two.
+    """
     return [a for one in nets.states("state_to_keras", state) for a in one]

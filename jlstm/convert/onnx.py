@@ -29,15 +29,22 @@ _SHAPES = {"Identity", "Expand", "Unsqueeze", "Cast", "Slice", "Tile", "Reshape"
 def from_onnx(model: Any, *, prefix: str = "", merge: Merge = "concat", reverse: bool = False) -> tuple[Any, Params]:
     """Return `(net, params)` for the LSTM nodes of an ONNX model, which must form a chain. Several make a `Stack`.
 
-    model: a path, or an `onnx.ModelProto`.   prefix: the beginning of the nodes' names. Other nodes are ignored, also
-    those before the first LSTM; the inputs of the net are the X of that LSTM.   merge: how the model combines the two
-    directions; the operator itself keeps them apart.   reverse: True reads nodes that run backward only; call
-    `unroll` with `reverse=True` too.
+    - `model`: a path, or an `onnx.ModelProto`.
+    - `prefix`: the beginning of the nodes' names. Other nodes are ignored, also those before the first LSTM; the inputs
+      of the net are the X of that LSTM.
+    - `merge`: how the model combines the two directions; the operator itself keeps them apart.
+    - `reverse`: True reads nodes that run backward only; call `unroll` with `reverse=True` too.
 
-    A node with peepholes P other than 0 becomes a `PeepholeLSTM`, one with input_forget a `CoupledLSTM`. One with clip
-    is wrapped in `ClipGates(..., clip)`, which computes as onnxruntime does. A node without B has no bias. Constant
-    initial states other than 0 become h0 and c0. An initial state that is an input of the model is `state`;
-    sequence_lens is `lengths`. Both layouts are read; ours is 1, `[B, T, D]`.
+    The nodes are read as follows:
+
+    - A node with peepholes P other than 0 becomes a `PeepholeLSTM`.
+    - A node with input_forget becomes a `CoupledLSTM`.
+    - A node with clip is wrapped in `ClipGates(..., clip)`, which computes as onnxruntime does.
+    - A node without B has no bias.
+    - Constant initial states other than 0 become h0 and c0. An initial state that is an input of the model is the
+      `state` of `unroll`.
+    - sequence_lens is the `lengths` of `unroll`.
+    - Both layouts are read; ours is 1, `[B, T, D]`.
 
     Raises ImportError without the package `onnx`; ValueError with the node's name for a wrong shape, a node in
     another direction, or another operator between two layers; NotImplementedError for clip or input_forget with
@@ -234,10 +241,13 @@ def _rounded(parameters: dict[str, float]) -> list[tuple[str, float]]:
 def state_from_onnx(state: Any, net: Any = None, *, layout: int = 0) -> State:
     """Return the state of `net` from `(Y_h, Y_c)` of a node, or from the named arrays of a model of `to_onnx`.
 
-    The names are `{"final_h.0": ..., "final_c.0": ..., ...}`, or "initial_..." as in `state_to_onnx`. Each array is
-    `[directions, B, H]`, with layout 1 `[B, directions, H]`. Without a net, the net is one LSTM or one Bidirectional.
+    - `state`: `(Y_h, Y_c)`; or `{"final_h.0": ..., "final_c.0": ..., ...}`; or "initial_...", as in `state_to_onnx`.
+      Each array is `[directions, B, H]`, with layout 1 `[B, directions, H]`.
+    - `net`: the net that takes the state. With None, it is one LSTM or one Bidirectional.
+    - `layout`: the layout of the arrays, 0 or 1.
 
-    >>> state_from_onnx((np.zeros((1, 2, 5), "float32"), np.zeros((1, 2, 5), "float32"))).h.shape
+    >>> h, c = np.zeros((1, 2, 5), "float32"), np.zeros((1, 2, 5), "float32")
+    >>> state_from_onnx((h, c)).h.shape
     (2, 5)
     """
     if isinstance(state, Mapping):
@@ -255,7 +265,12 @@ def state_from_onnx(state: Any, net: Any = None, *, layout: int = 0) -> State:
 
 
 def state_to_onnx(state: State) -> dict[str, np.ndarray]:
-    """Return `{"initial_h.0": [directions, B, H], ...}` for a model of `to_onnx`: the inverse of `state_from_onnx`."""
+    """Return the initial states for a model of `to_onnx`: the inverse of `state_from_onnx`.
+
+    - `state`: the state of a net.
+
+    The result is `{"initial_h.0": ..., "initial_c.0": ..., ...}`. Each array is `[directions, B, H]`.
+    """
     feeds: dict[str, np.ndarray] = {}
     for n, node in enumerate(nets.layers_of("state_to_onnx", state)):
         for name, arrays in zip("hc", zip(*node, strict=True), strict=True):

@@ -59,19 +59,23 @@ def require(where: str) -> Any:
 
 
 def to_onnx(net: Any, params: Params, path: str | os.PathLike[str], *, return_sequences: bool = False) -> None:
-    """Write a net of `Embed`, LSTMs, `Bidirectional`, `Residual`, `Dropout`, `Dense` in `Stack`s as an ONNX model.
+    """Write a net as an ONNX model.
 
-    The LSTMs are `LSTM`, `PeepholeLSTM` and `CoupledLSTM` (input_forget). `ClipGates` around them becomes clip, as
-    onnxruntime computes it.
+    - `net`: a net of `Embed`, LSTMs, `Bidirectional`, `Residual`, `Dropout`, `Dense` in `Stack`s. The LSTMs are `LSTM`,
+      `PeepholeLSTM` and `CoupledLSTM` (input_forget). `ClipGates` around them becomes clip, as onnxruntime computes it.
+      `Dropout`, `DropConnect` and `VariationalDropout` are left out, as in a call without a key.
+    - `params`: the parameters of `net`. All must have one dtype, in which everything is computed.
+    - `path`: the file to write.
+    - `return_sequences`: as in `unroll`; it determines the shape of `outputs`.
 
-    inputs: `[batch, time, D]` of the parameters' dtype, or int64 ids `[batch, time]`; any batch and time.
-    lengths: int32 `[batch]`, optional.   initial_h.n, initial_c.n: `[directions, batch, H]` for the LSTM or
-    Bidirectional number n, from 0, in the order of the net; optional, by default the net's initial state.
-    outputs: `[batch, time, K]` with `return_sequences`, `[batch, K]` without, as from `unroll`.
-    final_h.n, final_c.n: the state after the last valid step; feed it back to continue the sequence.
+    The inputs and outputs of the model:
 
-    `Dropout`, `DropConnect` and `VariationalDropout` are left out, as in a call without a key. All parameters must have
-    one dtype, in which everything is computed.
+    - `inputs`: `[batch, time, D]` of the parameters' dtype, or int64 ids `[batch, time]`; any batch and time.
+    - `lengths`: int32 `[batch]`; optional.
+    - `initial_h.n`, `initial_c.n`: `[directions, batch, H]`, for the LSTM or Bidirectional number n, from 0, in the
+      order of the net; optional, by default the net's initial state.
+    - `outputs`: `[batch, time, K]` with `return_sequences`, `[batch, K]` without, as from `unroll`.
+    - `final_h.n`, `final_c.n`: the state after the last valid step. Feed it back to continue the sequence.
 
     Raises ImportError without the package `onnx`; ValueError for anything that the operator cannot express: another
     layer or cell, an activation that it lacks, a Bidirectional whose two LSTMs differ in kind, size or clip;

@@ -28,8 +28,9 @@ _KEY = r"(?:weight|bias)_(?:ih|hh|hr)(?:_l(\d+)(_reverse)?)?"
 def from_torch(weights: Any, *, prefix: str = "", dropout: float = 0.0) -> tuple[Any, Params]:
     """Return `(net, params)` for a torch LSTM, GRU, LSTMCell or GRUCell. The names and shapes determine which.
 
-    weights: a `state_dict()` of tensors or of NumPy arrays.   prefix: the path of the module in it, such as
-    "encoder.lstm"; other keys are ignored.   dropout: torch's dropout between layers, which weights do not contain.
+    - `weights`: a `state_dict()` of tensors or of NumPy arrays.
+    - `prefix`: the path of the module in `weights`, such as "encoder.lstm". Other keys are ignored.
+    - `dropout`: torch's dropout between layers, which weights do not contain.
 
     The net is an `LSTM`, a `ProjectedLSTM` (for `proj_size`) or a `GRU`; a `Bidirectional` of it; or a `Stack` of
     several layers. The two biases are summed, except those of a GRU's candidate. If torch's `batch_first` is False,
@@ -37,8 +38,10 @@ def from_torch(weights: Any, *, prefix: str = "", dropout: float = 0.0) -> tuple
 
     Raises ValueError or TypeError with the name of the key.
 
-    >>> shapes = {"weight_ih_l0": (20, 3), "weight_hh_l0": (20, 5), "bias_ih_l0": (20,), "bias_hh_l0": (20,)}
-    >>> net, params = from_torch({f"lstm.{k}": np.ones(s, "float32") for k, s in shapes.items()}, prefix="lstm")
+    >>> shapes = {"weight_ih_l0": (20, 3), "weight_hh_l0": (20, 5)}
+    >>> shapes |= {"bias_ih_l0": (20,), "bias_hh_l0": (20,)}
+    >>> weights = {f"lstm.{k}": np.ones(s, "float32") for k, s in shapes.items()}
+    >>> net, params = from_torch(weights, prefix="lstm")
     >>> net.hidden_size, params.w_ih.shape
     (5, (3, 4, 5))
     """
@@ -94,9 +97,12 @@ def _gru(found: Weights, s: str, biased: bool, D: int | None, H: int | None) -> 
 def to_torch(net: Any, params: Params, *, cell: bool = False) -> dict[str, np.ndarray]:
     """Return a dict for `load_state_dict`, after `torch.from_numpy` on each array: the inverse of `from_torch`.
 
-    Our bias becomes `bias_ih`; `bias_hh` is 0, except for a GRU's d_n.   cell: True uses the names of an `LSTMCell` or
-    a `GRUCell`.   `Dropout` layers are left out; set torch's `dropout`.   (torch.from_numpy does not accept bfloat16;
-    convert such an array to float32 first.)
+    - `net`: an `LSTM`, a `ProjectedLSTM` or a `GRU`; a `Bidirectional` of it; or a `Stack` of several layers.
+    - `params`: the parameters of `net`.
+    - `cell`: True uses the names of an `LSTMCell` or a `GRUCell`.
+
+    Our bias becomes `bias_ih`; `bias_hh` is 0, except for a GRU's d_n. `Dropout` layers are left out; set torch's
+    `dropout`. `torch.from_numpy` does not accept bfloat16; convert such an array to float32 first.
 
     Raises ValueError for a net that torch cannot express: other cells or activations, `reset_after=False`, a learned
     initial state, a merge other than "concat", layers of different sizes or cells.
@@ -137,11 +143,14 @@ def _suffixes(layer: int, bidirectional: bool) -> list[str]:
 
 
 def state_from_torch(state: tuple[ArrayLike, ArrayLike] | ArrayLike, net: Any = None) -> State:
-    """Return the state of `net` from torch's `(h_n, c_n)`, `[layers * directions, *B, H]` each, or from a GRU's h_n.
+    """Return the state of `net` from torch's `(h_n, c_n)`, or from a GRU's h_n.
 
-    Without a net, return an `LSTMState` or `GRUState` of one layer, from `[1, B, H]`, or of a cell, from `[B, H]`.
+    - `state`: `(h_n, c_n)`, `[layers * directions, *B, H]` each, or h_n alone.
+    - `net`: the net that takes the state. With None, the result is an `LSTMState` or `GRUState` of one layer, from
+      `[1, B, H]`, or of a cell, from `[B, H]`.
 
-    >>> state_from_torch((np.zeros((1, 2, 5), "float32"), np.zeros((1, 2, 5), "float32"))).h.shape
+    >>> h, c = np.zeros((1, 2, 5), "float32"), np.zeros((1, 2, 5), "float32")
+    >>> state_from_torch((h, c)).h.shape
     (2, 5)
     """
     given = state if isinstance(state, tuple | list) else (state,)
@@ -152,9 +161,11 @@ def state_from_torch(state: tuple[ArrayLike, ArrayLike] | ArrayLike, net: Any = 
 
 
 def state_to_torch(state: State) -> tuple[np.ndarray, np.ndarray] | np.ndarray:
-    """Return `(h_n, c_n)`, `[layers * directions, *B, H]` each, or a GRU's h_n: the inverse of `state_from_torch`.
+    """Return torch's `(h_n, c_n)`, or a GRU's h_n: the inverse of `state_from_torch`.
 
-    An `LSTMState` is already the `(h, c)` of an LSTMCell.
+    - `state`: the state of a net. An `LSTMState` is already the `(h, c)` of an LSTMCell.
+
+    h_n and c_n are `[layers * directions, *B, H]` each.
     """
     found = nets.states("state_to_torch", state)
     if len({type(one) for one in found}) != 1:
