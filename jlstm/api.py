@@ -17,7 +17,9 @@ from jlstm.types import Array, ArrayLike, Backend, Cell, Key, Layer, Params, Sta
 
 
 def sequence_mask(lengths: ArrayLike, T: int) -> Array:
-    """Return bool `[*B, T]`, True where t < length; `lengths` are integers `[*B]`.
+    """Return bool `[*B, T]`, True where t < length; `lengths` are integers `[*B]` of any integer dtype.
+
+    Raises TypeError for lengths that are no integers, TypeError or ValueError for a T that is no size.
 
     >>> sequence_mask(jnp.array([0, 2]), 3).astype(int).tolist()
     [[0, 0, 0], [1, 1, 0]]

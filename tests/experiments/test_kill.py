@@ -91,6 +91,7 @@ def check_ends_like_a_run_left_alone(directory: Path, *more: str) -> None:
     assert ends(directory) == ends(whole)
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_killed_and_asked_to_stop_ends_like_one_that_was_not(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

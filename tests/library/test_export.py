@@ -43,7 +43,7 @@ def flat(f: Any, *trees: Any) -> tuple[Any, Any]:
     return lambda *arrays: jax.tree.leaves(f(*tree.unflatten(arrays))), arrays
 
 
-@pytest.mark.parametrize("case", covering.thinned(PAIRS, 20), ids=label)
+@pytest.mark.parametrize("case", covering.thinned(PAIRS, 40), ids=label)
 def test_unroll_with_symbolic_sizes(case: tuple[str, dict[str, Any]]) -> None:
     """The values, and the gradients by params, inputs and state."""
     row, options = case[0], dict(case[1])
