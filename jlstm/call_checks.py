@@ -102,8 +102,7 @@ def _array(where: str, name: str, value: Any, dtype: Any, letters: str, shape: S
     if value is None:
         return
     if not jnp.issubdtype(value.dtype, dtype):
-        kind = "bool" if dtype is jnp.bool_ else "integers"
-        cast = f"Type {name}.astype(bool)." if dtype is jnp.bool_ else hint
+        kind, cast = ("bool", f"Type {name}.astype(bool).") if dtype is jnp.bool_ else ("integers", hint)
         raise problem(where, name, f"{letters} of {kind}", value.dtype, cast, kind=TypeError)
     if value.shape != shape:
         raise problem(where, name, f"{letters} = {shape}", value.shape, hint)
@@ -134,8 +133,8 @@ def _shapes(tree: Any) -> str:
 def noise(where: str, cell: Cell, value: Any) -> Noise:
     """Check the result of `cell.noise`."""
     if value is not None and not isinstance(value, Noise):
-        name, expected = f"{type(cell).__name__}.noise", "a jlstm.cells.Noise or None"
-        raise problem(where, name, expected, kind_of(value), kind=TypeError)
+        name = f"{type(cell).__name__}.noise"
+        raise problem(where, name, "a jlstm.cells.Noise or None", kind_of(value), kind=TypeError)
     return value or Noise()
 
 

@@ -77,12 +77,15 @@ class Orthogonal:
     def __call__(self, key: Key, shape: Shape, dtype: jnp.dtype) -> Array:
         if 0 in shape:
             return jnp.zeros(shape, dtype)
-        x = jax.random.normal(key, shape, jnp.promote_types(dtype, jnp.float32)).reshape(shape[0], -1, shape[-1])
-        if shape[0] > shape[-1]:
-            w = jax.vmap(_orthonormal_rows, 1, 1)(x.swapaxes(0, 2)).swapaxes(0, 2)
-        else:
-            w = jax.vmap(_orthonormal_rows, 1, 1)(x)
-        return (self.scale * w).reshape(shape).astype(dtype)
+        return _orthogonal(key, self.scale, tuple(shape), jnp.dtype(dtype))
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))  # one program where an `init` without jit would compile twenty
+def _orthogonal(key: Key, scale: float, shape: Shape, dtype: jnp.dtype) -> Array:
+    """Draw one orthogonal matrix a gate, times `scale`."""
+    x = jax.random.normal(key, shape, jnp.promote_types(dtype, jnp.float32)).reshape(shape[0], -1, shape[-1])
+    axes = (0, 1, 2) if shape[0] <= shape[-1] else (2, 1, 0)
+    return (scale * jax.vmap(_orthonormal_rows, 1, 1)(x.transpose(axes)).transpose(axes)).reshape(shape).astype(dtype)
 
 
 def _orthonormal_rows(x: Array) -> Array:
@@ -134,7 +137,6 @@ class Chrono:
     max_time: Annotated[float, Check(functools.partial(checks.number, at_least=2.0))]
 
     def __call__(self, key: Key, shape: Shape, dtype: jnp.dtype) -> Array:
-        wide = jnp.promote_types(dtype, jnp.float32)
-        forget = jnp.log(jax.random.uniform(key, shape[1:], wide, 1.0, self.max_time - 1.0)).astype(dtype)
-        bias = _zeros("Chrono", shape, dtype)
-        return bias.at[GATES.index("f")].set(forget).at[GATES.index("i")].set(-forget)
+        time = jax.random.uniform(key, shape[1:], jnp.promote_types(dtype, jnp.float32), 1.0, self.max_time - 1.0)
+        f, bias = jnp.log(time).astype(dtype), _zeros("Chrono", shape, dtype)
+        return bias.at[GATES.index("f")].set(f).at[GATES.index("i")].set(-f)

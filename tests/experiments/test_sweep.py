@@ -132,6 +132,7 @@ def test_state_is_frozen_before_the_bad_step() -> None:
     bitwise(after.opt_state, start.opt_state)
 
 
+@pytest.mark.slow
 def test_single_runs_end_in_the_table_of_a_sweep(capsys: pytest.CaptureFixture[str]) -> None:
     argv = [ADDING, *TINY]
     assert main([*argv, "sweep.train.learning_rate=[1e-2, 1e-3]", "sweep.seeds=2", "run.dir=sweep"]) == 0

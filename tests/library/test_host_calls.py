@@ -35,6 +35,7 @@ for net in (jlstm.Bidirectional(jlstm.LSTM(64)), jlstm.Stack((jlstm.LSTM(64),) *
 """
 
 
+@pytest.mark.slow
 def test_a_compiled_init_does_not_hang():
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     subprocess.run([sys.executable, "-c", MANY_INITS], env=environment, cwd=ROOT, check=True, timeout=120)

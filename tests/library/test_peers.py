@@ -46,7 +46,7 @@ CASES = [
 JAX_PEERS = {"keras": keras, "nnx": nnx, "linen": linen}
 
 
-@pytest.mark.parametrize("case", covering.thinned(CASES, 2), ids=Case.label)
+@pytest.mark.parametrize("case", covering.thinned(CASES, 3), ids=Case.label)
 def test_values_and_gradients(case: Case) -> None:
     """Our state and y, and the gradients of their weighted sum by parameters, inputs and state, are the peer's."""
     a, weights = arrays(case)

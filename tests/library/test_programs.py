@@ -98,7 +98,7 @@ def test_small_gradients_are_carried(cell, batch, names):
     assert carried(gradient(cell, batch=batch)) == want
 
 
-@pytest.mark.parametrize("name", ["PeepholeLSTM", "ProjectedLSTM", "GRU-before", "LayerNormLSTM"])
+@pytest.mark.parametrize("name", covering.thinned(["PeepholeLSTM", "ProjectedLSTM", "GRU-before", "LayerNormLSTM"], 2))
 def test_derivatives_with_nothing_carried(name, x64, nothing_carried):
     """Of cells that read parameters in `update`: value, gradient and its derivative are those of "scan"."""
     cell, _ = PROGRAMS[name]
