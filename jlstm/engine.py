@@ -97,8 +97,8 @@ def run_net(net: Cell | Layer, params: Params, x: Array, state: State, run: Run)
 
 def run_cell(cell: Cell, params: Params, x: Array, state: State, run: Run) -> tuple[State, Y, Trace | None]:
     """Run a cell over x `[T, *B, D]`, 0 at invalid steps; outputs `[T, *B, H]`, or the last valid step's `[*B, H]`."""
-    kernel, options = BACKENDS[choose(run, cell, x)], run.options
     given, (origin, state) = state, _initial_states(cell, params, x, run.batch_shape, state)
+    kernel, options = BACKENDS[choose(run, cell, params, state, x)], run.options
 
     def prepare(xs: Steps) -> tuple[Any, Steps]:
         noise = _draw(cell, params, run, xs.t)

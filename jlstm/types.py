@@ -22,7 +22,7 @@ State: TypeAlias = Any
 Z: TypeAlias = Any
 Y: TypeAlias = Any
 
-Backend = Literal["scan", "hoisted", "associative"]
+Backend = Literal["scan", "hoisted", "associative", "native"]
 Merge = Literal["concat", "sum", "mul", "mean", "none"]
 
 GATES = ("i", "f", "g", "o")

@@ -11,13 +11,14 @@ import jax.export
 from jlstm.cells import MinLSTM
 from jlstm.kernels.associative import associative
 from jlstm.kernels.hoisted import hoisted
+from jlstm.kernels.native import native, reason
 from jlstm.kernels.scan import Options, scan
-from jlstm.types import Array, Backend, Cell
+from jlstm.types import Array, Backend, Cell, Params, State
 
-BACKENDS = {"scan": scan, "hoisted": hoisted, "associative": associative}
+BACKENDS = {"scan": scan, "hoisted": hoisted, "associative": associative, "native": native}
 
 
-def choose(options: Options, cell: Cell, x: Array) -> Backend:
+def choose(options: Options, cell: Cell, params: Params, state: State, x: Array) -> Backend:
     """The backend for a cell over x `[T, *B, D]`: the named one, else the fastest for the platform.
 
     Raises NotImplementedError where the named one does not run the cell, or where JAX has no loop for a symbolic T.
@@ -36,8 +37,13 @@ def choose(options: Options, cell: Cell, x: Array) -> Backend:
             f"{where}: backend: 'associative' runs MinLSTM alone, whose steps are linear in its state and whose gates "
             f"do not see it; got {type(cell).__name__}. Type backend='hoisted'."
         )
+    refused = reason(cell, params, state, x)
+    if named == "native" and refused:
+        raise NotImplementedError(f"{where}: backend: 'native' {refused}. Type backend='hoisted'.")
     if named is not None:
         return named
+    if refused is None:
+        return "native"
     # On two CPU cores the parallel form takes 0.97 to 1.7 times as long as the loop, the more the longer the sequence
     # (`python -m experiments.benchmark.linear`): its rounds are passes over memory. On GPU and TPU, where each step of
     # a loop costs a launch, it is expected to win, and was not measured.

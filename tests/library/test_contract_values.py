@@ -1,4 +1,6 @@
-"""Every net, every backend, every option, in float64: values and gradients, and what padding and resets keep out.
+"""Every net, every backend, every option: values and gradients, and what padding and resets keep out.
+
+All in float64 but "native", which has float32 alone, and is held against the same oracle in float64.
 
 One program a case: it is compiled once and run on many arrays. The oracle has the values and, for the LSTM, the
 gradients; other nets' gradients are held against central differences of those values.
@@ -17,9 +19,10 @@ import numpy as np
 import oracle
 import pytest
 from reference import reference
-from small import equal
+from small import equal, near
 
 import jlstm
+from jlstm.kernels.native import load
 
 pytestmark = pytest.mark.usefixtures("x64")
 T = 7
@@ -35,6 +38,7 @@ class Case:
         self.static = {name: choice[name] for name in STATIC}
         self.how = {name: choice[name] for name in ("reverse", "return_sequences")}
         self.two_way = choice["row"].startswith("bi-")
+        self.dtype = np.float32 if choice["backend"] == "native" else np.float64
         self._compiled = jax.jit(jax.value_and_grad(self._loss, has_aux=True))
 
     def arrays(self, seed: int) -> dict[str, Any]:
@@ -46,7 +50,12 @@ class Case:
         state = cases.random_state(rng, self.net, params, self.batch) if self.choice["state"] else None
         given |= dict(params=params, inputs=cases.random_inputs(rng, self.net, (*self.batch, T)), state=state, t=seed)
         given["key"] = jax.random.key(seed) if self.choice["key"] else None
-        return given | {"weights": jax.tree.map(lambda a: rng.normal(size=np.shape(a)), self.expected(given))}
+        given = self._as(np.float64, self._as(self.dtype, given))  # numbers that the dtype has
+        weights = jax.tree.map(lambda a: rng.normal(size=np.shape(a)), self.expected(given))
+        return given | self._as(np.float64, self._as(self.dtype, {"weights": weights}))
+
+    def _as(self, dtype: Any, arrays: Any) -> Any:
+        return jax.tree.map(lambda a: np.asarray(a, dtype) if _is_float(a) else a, arrays)
 
     def expected(self, arrays: dict[str, Any]) -> tuple[Any, Any]:
         given = {name: value for name, value in arrays.items() if name not in ("weights", "inputs")}
@@ -71,7 +80,14 @@ class Case:
         return result, gradients
 
     def run(self, arrays: dict[str, Any]) -> Any:
-        return self._compiled(*_split(arrays))
+        return self._compiled(*_split(self._as(self.dtype, arrays)))
+
+    def close(self, got: Any, want: Any) -> None:
+        got, want = jax.tree.leaves(got), jax.tree.leaves(want)
+        if self.dtype == np.float64:
+            equal(got, want)
+        else:
+            near(got, want, 2e-6, at_least=0.1)
 
 
 def _is_float(x: Any) -> bool:
@@ -97,10 +113,6 @@ def _split(arrays: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     return {name: None if name == "key" else keep(name, value) for name, value in arrays.items()}, arrays
 
 
-def close(got: Any, want: Any) -> None:
-    equal(jax.tree.leaves(got), jax.tree.leaves(want))
-
-
 def same_bits(got: Any, want: Any) -> None:
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
@@ -114,7 +126,7 @@ def check_gradients(case: Case, arrays: dict[str, Any], gradients: dict[str, Any
         options = {name: arrays[name] for name in ("state", *MASKS) if name in arrays} | case.how
         options |= dict(activation=case.net.activation, gate_activation=case.net.gate_activation)
         want = oracle.lstm_gradients(arrays["params"], arrays["inputs"], w_out, w_h, w_c, **options)
-        close([gradients[name] for name in WANTED], want)
+        case.close([gradients[name] for name in WANTED], want)
         return
     rng, floats = np.random.default_rng(0), _split(arrays)[0]
     directions = jax.tree.map(lambda a: rng.normal(size=a.shape), floats)
@@ -150,7 +162,7 @@ def check_padding(case: Case, arrays: dict[str, Any], clean: Any) -> None:
 def check_all_hidden(case: Case, arrays: dict[str, Any]) -> None:
     arrays = arrays | {"mask": np.zeros((*case.batch, T), bool)}
     result, gradients = case(arrays)
-    close(result, case.expected(arrays))
+    case.close(result, case.expected(arrays))
     assert not any(np.any(y) for y in jax.tree.leaves(result[1]))
     check_padding(case, arrays, (result, gradients))
 
@@ -209,7 +221,7 @@ def check(choice: dict[str, Any]) -> None:
     for seed in (0, 1, 2):
         arrays = case.arrays(seed)
         result, gradients = case(arrays)
-        close(result, case.expected(arrays))
+        case.close(result, case.expected(arrays))
         check_gradients(case, arrays, gradients)
         check_padding(case, arrays, (result, gradients))
     if "mask" in arrays:
@@ -236,6 +248,14 @@ def linear_choices() -> list[dict[str, Any]]:
     return covering.sample({"row": rows} | cases.OPTIONS | {"backend": ("associative",), "batch": ((2, 2), ())}, 2)
 
 
+def native_choices() -> list[dict[str, Any]]:
+    """All pairs, of the backend that LSTM alone has."""
+    rows = tuple(name for name, net in cases.LSTMS.items() if net.activation == "tanh")
+    if load()[0] is None:
+        return []
+    return covering.sample({"row": rows} | cases.OPTIONS | {"backend": ("native",), "batch": ((4,), (2, 2), ())}, 2)
+
+
 def full_choices() -> list[dict[str, Any]]:
     """Everything on at once in both directions, for all kinds of batch axes; those of size 1 in chunks of the time."""
     on = dict(row="lstm-learned", backend="hoisted", scan_unroll=1) | dict.fromkeys(("state", *MASKS), True)
@@ -245,7 +265,7 @@ def full_choices() -> list[dict[str, Any]]:
     return [on | way | dict(batch=batch, checkpoint_every=k) for batch, k in chunks.items() for way in product]
 
 
-EVERY_PAIR = [*choices(2), *linear_choices(), *covering.thinned(full_choices(), 3)]
+EVERY_PAIR = [*choices(2), *linear_choices(), *native_choices(), *covering.thinned(full_choices(), 3)]
 
 
 @pytest.mark.parametrize("choice", EVERY_PAIR, ids=covering.label)

@@ -1,0 +1,236 @@
+// What XLA calls: two handlers that check every shape, and the choice of the instruction set.
+
+#include <cmath>
+#include <cstdlib>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "call.h"
+#include "xla/ffi/api/ffi.h"
+
+namespace ffi = xla::ffi;
+
+namespace jlstm {
+namespace {
+
+template <size_t N>
+using Floats = ffi::Buffer<ffi::F32, N>;
+template <size_t N>
+using Flags = ffi::Buffer<ffi::PRED, N>;
+template <size_t N>
+using Result = ffi::Result<Floats<N>>;
+
+// The best instruction set that this processor has; JLSTM_NATIVE_TARGET names a lower one.
+const Target& ChooseTarget() {
+  std::vector<const Target*> targets;
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")) targets.push_back(&Avx512());
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) targets.push_back(&Avx2());
+#endif
+  targets.push_back(&Portable());
+  const char* named = std::getenv("JLSTM_NATIVE_TARGET");
+  for (const Target* target : targets) {
+    if (!named || !*named || std::string(named) == target->name) return *target;
+  }
+  return *targets.front();
+}
+
+const Target& Chosen() {
+  static const Target& target = ChooseTarget();
+  return target;
+}
+
+std::string Text(ffi::Span<const int64_t> shape) {
+  std::string text;
+  for (int64_t size : shape) text += (text.empty() ? "[" : ", ") + std::to_string(size);
+  return text + "]";
+}
+
+// Collects the first shape that is not as expected.
+class Checks {
+ public:
+  // The data of an array of exactly this shape.
+  template <class B>
+  auto* Get(const char* name, B& buffer, std::vector<int64_t> shape) {
+    const auto got = buffer.dimensions();
+    if (error_.empty() && !std::equal(got.begin(), got.end(), shape.begin(), shape.end())) {
+      error_ = "jlstm: native: " + std::string(name) + ": expected " + Text({shape.data(), shape.size()}) + ", got " +
+               Text(got) + ".";
+    }
+    return buffer.typed_data();
+  }
+
+  // The same, or null for an array without elements, which stands for an absent one.
+  template <class B>
+  auto* GetOptional(const char* name, B& buffer, std::vector<int64_t> shape) {
+    return buffer.element_count() == 0 ? nullptr : Get(name, buffer, std::move(shape));
+  }
+
+  bool failed() const { return !error_.empty(); }
+  ffi::Error error() const { return ffi::Error::InvalidArgument(error_); }
+
+ private:
+  std::string error_;
+};
+
+Sizes SizesOf(const Floats<4>& x, const Floats<4>& w_hh, bool reverse, bool time_major, float clip) {
+  const auto d = x.dimensions();
+  return {d[0], d[time_major ? 2 : 1], d[time_major ? 1 : 2], d[3], w_hh.dimensions()[1], reverse, time_major, clip};
+}
+
+template <class F>
+ffi::Error Run(F&& f) {
+  try {
+    f();
+  } catch (const std::bad_alloc&) {
+    return ffi::Error(ffi::ErrorCode::kResourceExhausted, "jlstm: native: out of memory.");
+  } catch (const std::exception& error) {
+    return ffi::Error::Internal(std::string("jlstm: native: ") + error.what());
+  }
+  return ffi::Error::Success();
+}
+
+ffi::Error RunForward(Pool pool, Floats<4> x, Floats<4> w_ih, Floats<4> w_hh, Floats<3> b, Floats<3> h0, Floats<3> c0,
+                      Floats<3> origin_h, Floats<3> origin_c, Flags<3> valid, Flags<3> reset, Floats<3> last0,
+                      Result<4> y, Result<3> last, Result<3> hT, Result<3> cT, Result<4> gates, Result<4> cs,
+                      bool reverse, bool time_major, float clip) {
+  const Sizes n = SizesOf(x, w_hh, reverse, time_major, clip);
+  const long first = time_major ? n.T : n.B, second = time_major ? n.B : n.T, HP = Padded(n.H);
+  const std::vector<int64_t> state{n.M, n.B, n.H}, steps{n.M, first, second};
+  Checks checks;
+  Forward f{};
+  f.x = x.typed_data();
+  f.w_ih = checks.Get("w_ih", w_ih, {n.M, n.D, 4, n.H});
+  f.w_hh = checks.Get("w_hh", w_hh, {n.M, n.H, 4, n.H});
+  f.b = checks.Get("b", b, {n.M, 4, n.H});
+  f.h0 = checks.Get("h0", h0, state);
+  f.c0 = checks.Get("c0", c0, state);
+  f.valid = reinterpret_cast<const uint8_t*>(checks.GetOptional("valid", valid, steps));
+  f.reset = reinterpret_cast<const uint8_t*>(checks.GetOptional("reset", reset, steps));
+  f.origin_h = f.reset ? checks.Get("origin_h", origin_h, state) : nullptr;
+  f.origin_c = f.reset ? checks.Get("origin_c", origin_c, state) : nullptr;
+  f.y = checks.GetOptional("y", *y, {n.M, first, second, n.H});
+  f.last = checks.GetOptional("last", *last, state);
+  f.last0 = f.last ? checks.Get("last0", last0, state) : nullptr;
+  f.hT = checks.Get("hT", *hT, state);
+  f.cT = checks.Get("cT", *cT, state);
+  f.gates = checks.GetOptional("gates", *gates, {n.M, n.B, n.T, 4 * HP});
+  f.cs = f.gates ? checks.Get("cs", *cs, {n.M, n.B, n.T, HP}) : nullptr;
+  if (checks.failed()) return checks.error();
+  return Run([&] { Chosen().forward(n, f, &pool); });
+}
+
+ffi::Error RunBackward(Pool pool, Floats<4> x, Floats<4> w_ih, Floats<4> w_hh, Floats<3> h0, Floats<3> c0,
+                       Floats<3> origin_h, Floats<3> origin_c, Flags<3> valid, Flags<3> reset, Flags<2> cut,
+                       Floats<4> y, Floats<4> cs, Floats<4> gates, Floats<4> dy, Floats<3> dlast, Floats<3> dhT,
+                       Floats<3> dcT, Result<4> dz, Result<4> dx, Result<4> dw_ih, Result<4> dw_hh, Result<3> db,
+                       Result<3> dh0, Result<3> dc0, Result<3> dorigin_h, Result<3> dorigin_c, Result<3> dlast0,
+                       bool reverse, bool time_major, float clip) {
+  const Sizes n = SizesOf(x, w_hh, reverse, time_major, clip);
+  const long first = time_major ? n.T : n.B, second = time_major ? n.B : n.T, HP = Padded(n.H);
+  const std::vector<int64_t> state{n.M, n.B, n.H}, steps{n.M, first, second}, inside{n.M, n.B, n.T, 4 * HP};
+  Checks checks;
+  Backward f{};
+  f.x = x.typed_data();
+  f.w_ih = checks.Get("w_ih", w_ih, {n.M, n.D, 4, n.H});
+  f.w_hh = checks.Get("w_hh", w_hh, {n.M, n.H, 4, n.H});
+  f.h0 = checks.Get("h0", h0, state);
+  f.c0 = checks.Get("c0", c0, state);
+  f.valid = reinterpret_cast<const uint8_t*>(checks.GetOptional("valid", valid, steps));
+  f.reset = reinterpret_cast<const uint8_t*>(checks.GetOptional("reset", reset, steps));
+  f.origin_h = f.reset ? checks.Get("origin_h", origin_h, state) : nullptr;
+  f.origin_c = f.reset ? checks.Get("origin_c", origin_c, state) : nullptr;
+  f.cut = reinterpret_cast<const uint8_t*>(checks.GetOptional("cut", cut, {n.M, n.T}));
+  f.y = checks.Get("y", y, {n.M, first, second, n.H});
+  f.cs = checks.Get("cs", cs, {n.M, n.B, n.T, HP});
+  checks.Get("gates", gates, inside);
+  f.dy = checks.GetOptional("dy", dy, {n.M, first, second, n.H});
+  f.dlast = checks.GetOptional("dlast", dlast, state);
+  f.dhT = checks.Get("dhT", dhT, state);
+  f.dcT = checks.Get("dcT", dcT, state);
+  f.dz = checks.Get("dz", *dz, inside);
+  f.dx = checks.GetOptional("dx", *dx, {n.M, first, second, n.D});
+  f.dw_ih = checks.Get("dw_ih", *dw_ih, {n.M, n.D, 4, n.H});
+  f.dw_hh = checks.Get("dw_hh", *dw_hh, {n.M, n.H, 4, n.H});
+  f.db = checks.Get("db", *db, {n.M, 4, n.H});
+  f.dh0 = checks.Get("dh0", *dh0, state);
+  f.dc0 = checks.Get("dc0", *dc0, state);
+  f.dorigin_h = f.reset ? checks.Get("dorigin_h", *dorigin_h, state) : nullptr;
+  f.dorigin_c = f.reset ? checks.Get("dorigin_c", *dorigin_c, state) : nullptr;
+  f.dlast0 = f.dlast ? checks.Get("dlast0", *dlast0, state) : nullptr;
+  if (checks.failed()) return checks.error();
+  if (gates.typed_data() != f.dz) std::copy_n(gates.typed_data(), gates.element_count(), f.dz);
+  return Run([&] { Chosen().backward(n, f, &pool); });
+}
+
+}  // namespace
+}  // namespace jlstm
+
+extern "C" __attribute__((visibility("default"))) const char* jlstm_native_target() { return jlstm::Chosen().name; }
+
+// Registered by Python under the names of the symbols.
+extern "C" {
+__attribute__((visibility("default"))) XLA_FFI_Error* jlstm_lstm_forward(XLA_FFI_CallFrame*);
+__attribute__((visibility("default"))) XLA_FFI_Error* jlstm_lstm_backward(XLA_FFI_CallFrame*);
+}
+XLA_FFI_DEFINE_HANDLER_SYMBOL(
+    jlstm_lstm_forward, jlstm::RunForward,
+    ffi::Ffi::Bind()
+        .Ctx<ffi::ThreadPool>()
+        .Arg<jlstm::Floats<4>>()   // x
+        .Arg<jlstm::Floats<4>>()   // w_ih
+        .Arg<jlstm::Floats<4>>()   // w_hh
+        .Arg<jlstm::Floats<3>>()   // b
+        .Arg<jlstm::Floats<3>>()   // h0
+        .Arg<jlstm::Floats<3>>()   // c0
+        .Arg<jlstm::Floats<3>>()   // origin_h
+        .Arg<jlstm::Floats<3>>()   // origin_c
+        .Arg<jlstm::Flags<3>>()    // valid
+        .Arg<jlstm::Flags<3>>()    // reset
+        .Arg<jlstm::Floats<3>>()   // last0
+        .Ret<jlstm::Floats<4>>()   // y
+        .Ret<jlstm::Floats<3>>()   // last
+        .Ret<jlstm::Floats<3>>()   // hT
+        .Ret<jlstm::Floats<3>>()   // cT
+        .Ret<jlstm::Floats<4>>()   // gates
+        .Ret<jlstm::Floats<4>>()   // cs
+        .Attr<bool>("reverse")
+        .Attr<bool>("time_major")
+        .Attr<float>("clip"));
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(
+    jlstm_lstm_backward, jlstm::RunBackward,
+    ffi::Ffi::Bind()
+        .Ctx<ffi::ThreadPool>()
+        .Arg<jlstm::Floats<4>>()   // x
+        .Arg<jlstm::Floats<4>>()   // w_ih
+        .Arg<jlstm::Floats<4>>()   // w_hh
+        .Arg<jlstm::Floats<3>>()   // h0
+        .Arg<jlstm::Floats<3>>()   // c0
+        .Arg<jlstm::Floats<3>>()   // origin_h
+        .Arg<jlstm::Floats<3>>()   // origin_c
+        .Arg<jlstm::Flags<3>>()    // valid
+        .Arg<jlstm::Flags<3>>()    // reset
+        .Arg<jlstm::Flags<2>>()    // cut
+        .Arg<jlstm::Floats<4>>()   // y
+        .Arg<jlstm::Floats<4>>()   // cs
+        .Arg<jlstm::Floats<4>>()   // gates
+        .Arg<jlstm::Floats<4>>()   // dy
+        .Arg<jlstm::Floats<3>>()   // dlast
+        .Arg<jlstm::Floats<3>>()   // dhT
+        .Arg<jlstm::Floats<3>>()   // dcT
+        .Ret<jlstm::Floats<4>>()   // dz
+        .Ret<jlstm::Floats<4>>()   // dx
+        .Ret<jlstm::Floats<4>>()   // dw_ih
+        .Ret<jlstm::Floats<4>>()   // dw_hh
+        .Ret<jlstm::Floats<3>>()   // db
+        .Ret<jlstm::Floats<3>>()   // dh0
+        .Ret<jlstm::Floats<3>>()   // dc0
+        .Ret<jlstm::Floats<3>>()   // dorigin_h
+        .Ret<jlstm::Floats<3>>()   // dorigin_c
+        .Ret<jlstm::Floats<3>>()   // dlast0
+        .Attr<bool>("reverse")
+        .Attr<bool>("time_major")
+        .Attr<float>("clip"));

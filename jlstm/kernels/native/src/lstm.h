@@ -1,0 +1,444 @@
+// The LSTM over a sequence, forward and backward, for the vectors of one instruction set.
+//
+// Rows are independent: a thread takes its rows through all T steps without a barrier. At a step it computes only the
+// rows that are valid there.
+
+#pragma once
+
+#include <cmath>
+#include <numeric>
+#include <vector>
+
+#include "call.h"
+#include "product.h"
+
+namespace {
+
+using jlstm::Backward;
+using jlstm::Forward;
+using jlstm::Padded;
+using jlstm::ParallelFor;
+using jlstm::Pool;
+using jlstm::Sizes;
+using jlstm::Threads;
+
+// The place of row b at step t among [B, T] or [T, B].
+INLINE long At(const Sizes& n, long b, long t) { return n.time_major ? t * n.B + b : b * n.T + t; }
+// The place of row b at step t in the arrays that only this kernel reads.
+INLINE long Inside(const Sizes& n, long b, long t) { return b * n.T + t; }
+// The step that is taken as number s.
+INLINE long Step(const Sizes& n, long s) { return n.reverse ? n.T - 1 - s : s; }
+INLINE bool IsOn(const uint8_t* flags, const Sizes& n, long b, long t) { return flags && flags[At(n, b, t)]; }
+INLINE bool IsValid(const uint8_t* valid, const Sizes& n, long b, long t) { return !valid || valid[At(n, b, t)]; }
+
+template <class T>
+T* Member(T* array, long m, long size) {
+  return array ? array + m * size : nullptr;
+}
+
+void Copy(const float* from, float* to, long n) { std::memcpy(to, from, n * sizeof(float)); }
+
+// Share out `n` things: the first of part `i` of `parts`.
+INLINE long Share(long n, long i, long parts) { return n * i / parts; }
+
+// The number of steps whose projected inputs are computed at once: about 128 KiB.
+long Chunk(const Sizes& n, long rows) {
+  const long fits = 32768 / (rows * 4 * n.H), fills = (12 + rows - 1) / rows;
+  return std::min(n.T, std::max({fits, fills, 1L}));
+}
+
+// Rows first, ..., first + rows - 1 through all steps.
+void ForwardRows(const Sizes& n, const Forward& f, const float* w_ih, const float* w_hh, const float* bias, long first,
+                 long rows) {
+  const long H = n.H, P = RoundUp(H, kLanes) / kLanes, HP = Padded(H), steps = Chunk(n, rows);
+  const long stride = HP + 16;  // not a power of two, which would put all rows into the same sets of the cache
+  Buffer inputs(steps * rows * P * kColumns), states(2 * rows * stride), cells(rows * HP), sums(rows * 2 * kColumns);
+  float *h = states, *h_new = h + rows * stride, *c = cells;
+  std::fill(h, h + 2 * rows * stride, 0.0f);
+  std::fill(c, c + rows * HP, 0.0f);
+  for (long r = 0; r < rows; r++) {
+    Copy(f.h0 + (first + r) * H, h + r * stride, H);
+    Copy(f.c0 + (first + r) * H, c + r * HP, H);
+    if (f.last) Copy(f.last0 + (first + r) * H, f.last + (first + r) * H, H);
+  }
+  std::vector<long> row(steps * rows), begin(steps + 1);  // the rows that are valid, one step after the other
+  std::vector<const float*> x(steps * rows), h_of(rows), z_of(rows), bias_of(steps * rows, bias);
+  std::vector<float*> inputs_of(steps * rows), sums_of(rows);
+  for (long i = 0; i < steps * rows; i++) inputs_of[i] = inputs + i * P * kColumns;
+  for (long i = 0; i < rows; i++) sums_of[i] = sums + i * 2 * kColumns;
+
+  for (long s0 = 0; s0 < n.T; s0 += steps) {
+    const long chunk = std::min(steps, n.T - s0);
+    long count = 0;
+    for (long s = 0; s < chunk; s++) {
+      const long t = Step(n, s0 + s);
+      begin[s] = count;
+      for (long r = 0; r < rows; r++) {
+        if (IsValid(f.valid, n, first + r, t)) {
+          row[count] = r;
+          x[count++] = f.x + At(n, first + r, t) * n.D;
+        } else if (f.y) {
+          std::fill_n(f.y + At(n, first + r, t) * H, H, 0.0f);
+        }
+      }
+    }
+    begin[chunk] = count;
+    for (long p = 0; p < P; p++) {
+      MultiplyPanel<1>(count, x.data(), w_ih + p * n.D * kColumns, 0, n.D, bias_of.data(), p * kColumns,
+                       inputs_of.data(), p * kColumns);
+    }
+
+    for (long s = 0; s < chunk; s++) {
+      const long t = Step(n, s0 + s), active = begin[s + 1] - begin[s];
+      const long* row_of = &row[begin[s]];
+      if (f.reset && !n.reverse) {
+        for (long r = 0; r < rows; r++) {
+          if (!IsOn(f.reset, n, first + r, t)) continue;
+          Copy(f.origin_h + (first + r) * H, h + r * stride, H);
+          Copy(f.origin_c + (first + r) * H, c + r * HP, H);
+        }
+      }
+      for (long j = 0; j < active; j++) h_of[j] = h + row_of[j] * stride;
+      const float* const* z = &inputs_of[begin[s]];
+      for (long p = 0; p < P;) {
+        const int panels = active == 1 && p + 2 <= P ? 2 : 1;
+        const float* w = w_hh + p * H * kColumns;
+        if (panels == 2) {
+          MultiplyPanel<2>(active, h_of.data(), w, H * kColumns, H, z, p * kColumns, sums_of.data(), 0);
+        } else {
+          MultiplyPanel<1>(active, h_of.data(), w, 0, H, z, p * kColumns, sums_of.data(), 0);
+        }
+        for (int side = 0; side < panels; side++, p++) {
+          const long units = H - p * kLanes;
+          for (long j = 0; j < active; j++) {
+            const long r = row_of[j], at = At(n, first + r, t), inside = Inside(n, first + r, t);
+            const float* sum = sums_of[j] + side * kColumns;
+            const Vector i = Sigmoid(Load(sum)), f_gate = Sigmoid(Load(sum + kLanes));
+            const Vector g = Tanh(Load(sum + 2 * kLanes)), o = Sigmoid(Load(sum + 3 * kLanes));
+            float* c_at = c + r * HP + p * kLanes;
+            const Vector c_new = Clamp(f_gate * Load(c_at) + i * g, n.clip);
+            const Vector h_now = o * Tanh(c_new);
+            Store(c_at, c_new);
+            Store(h_new + r * stride + p * kLanes, h_now);
+            if (f.y) Store(f.y + at * H + p * kLanes, h_now, units);
+            if (f.last) Store(f.last + (first + r) * H + p * kLanes, h_now, units);
+            if (f.gates) {
+              float* gates = f.gates + inside * 4 * HP + p * kColumns;
+              Store(gates, i);
+              Store(gates + kLanes, f_gate);
+              Store(gates + 2 * kLanes, g);
+              Store(gates + 3 * kLanes, o);
+              Store(f.cs + inside * HP + p * kLanes, c_new);
+            }
+          }
+        }
+      }
+      if (active < rows) {
+        for (long r = 0, j = 0; r < rows; r++) {
+          if (j < active && row_of[j] == r) {
+            j++;
+          } else {
+            Copy(h + r * stride, h_new + r * stride, H);
+          }
+        }
+      }
+      if (f.reset && n.reverse) {  // the episode that begins here ends here for a scan that comes from behind
+        for (long r = 0; r < rows; r++) {
+          if (!IsOn(f.reset, n, first + r, t)) continue;
+          Copy(f.origin_h + (first + r) * H, h_new + r * stride, H);
+          Copy(f.origin_c + (first + r) * H, c + r * HP, H);
+        }
+      }
+      std::swap(h, h_new);
+    }
+  }
+  for (long r = 0; r < rows; r++) {
+    Copy(h + r * stride, f.hT + (first + r) * H, H);
+    Copy(c + r * HP, f.cT + (first + r) * H, H);
+  }
+}
+
+Forward MemberOf(const Sizes& n, Forward f, long m) {
+  const long steps = n.B * n.T, state = n.B * n.H, HP = Padded(n.H);
+  f.x = Member(f.x, m, steps * n.D);
+  f.w_ih = Member(f.w_ih, m, n.D * 4 * n.H);
+  f.w_hh = Member(f.w_hh, m, n.H * 4 * n.H);
+  f.b = Member(f.b, m, 4 * n.H);
+  for (auto array : {&f.h0, &f.c0, &f.origin_h, &f.origin_c, &f.last0}) *array = Member(*array, m, state);
+  for (auto array : {&f.valid, &f.reset}) *array = Member(*array, m, steps);
+  for (auto array : {&f.last, &f.hT, &f.cT}) *array = Member(*array, m, state);
+  f.y = Member(f.y, m, steps * n.H);
+  f.gates = Member(f.gates, m, steps * 4 * HP);
+  f.cs = Member(f.cs, m, steps * HP);
+  return f;
+}
+
+void ForwardMember(const Sizes& n, const Forward& f, Pool* pool) {
+  const long P = RoundUp(n.H, kLanes) / kLanes, parts = std::min(n.B, Threads(pool));
+  Buffer w_ih(P * n.D * kColumns), w_hh(P * n.H * kColumns), bias(P * kColumns);
+  ParallelFor(pool, parts, [&](long i) {
+    const long first = Share(P, i, parts), last = Share(P, i + 1, parts);
+    PackGates(f.w_ih, n.D, n.H, first, last, w_ih);
+    PackGates(f.w_hh, n.H, n.H, first, last, w_hh);
+    PackGates(f.b, 1, n.H, first, last, bias);
+  });
+  ParallelFor(pool, parts, [&](long i) {
+    const long first = Share(n.B, i, parts);
+    ForwardRows(n, f, w_ih, w_hh, bias, first, Share(n.B, i + 1, parts) - first);
+  });
+}
+
+// Members share the threads out among themselves where there are enough of them.
+template <class F>
+void ForMembers(const Sizes& n, Pool* pool, F&& f) {
+  if (n.M >= Threads(pool)) {
+    ParallelFor(pool, n.M, [&](long m) { f(m, static_cast<Pool*>(nullptr)); });
+  } else {
+    for (long m = 0; m < n.M; m++) f(m, pool);
+  }
+}
+
+void RunForward(const Sizes& n, const Forward& f, Pool* pool) {
+  ForMembers(n, pool, [&](long m, Pool* threads) { ForwardMember(n, MemberOf(n, f, m), threads); });
+}
+
+// The state before step t of row b, by its place: h in y, the given state or the origin; c likewise.
+struct Before {
+  const float *h, *c;
+};
+
+// `before[t]` for row b, in the order of processing.
+void Trace(const Sizes& n, const Backward& f, const float* c0, const float* origin_c, long b, Before* before) {
+  const Before origin{f.origin_h ? f.origin_h + b * n.H : nullptr, origin_c};
+  Before now{f.h0 + b * n.H, c0};
+  for (long s = 0; s < n.T; s++) {
+    const long t = Step(n, s);
+    const bool reset = IsOn(f.reset, n, b, t);
+    if (reset && !n.reverse) now = origin;
+    before[t] = now;
+    if (IsValid(f.valid, n, b, t)) now = {f.y + At(n, b, t) * n.H, f.cs + Inside(n, b, t) * Padded(n.H)};
+    if (reset && n.reverse) now = origin;
+  }
+}
+
+// dz and the gradients of x and of the states for rows first, ...; `before` gets the states before each step.
+void BackwardRows(const Sizes& n, const Backward& f, const float* w_hh, const float* w_ih, Before* before, long first,
+                  long rows) {
+  const long H = n.H, P = RoundUp(H, kLanes) / kLanes, HP = Padded(H), K = P * kColumns;
+  const long Q = RoundUp(H, kColumns) / kColumns, HQ = Q * kColumns, stride = K + 16;
+  Buffer states(rows * HQ), cells(rows * HP), slopes(rows * stride), given(2 * rows * HP), tile(rows * kColumns);
+  Buffer origins(2 * rows * HP);
+  float *dh = states, *dc = cells, *c0 = given, *origin_c = c0 + rows * HP, *dorigin_h = origins;
+  float* dorigin_c = dorigin_h + rows * HP;
+  std::fill_n(dh, rows * HQ, 0.0f);
+  std::fill_n(dc, rows * HP, 0.0f);
+  std::fill_n(c0, 2 * rows * HP, 0.0f);
+  std::fill_n(dorigin_h, 2 * rows * HP, 0.0f);
+  std::vector<char> pending(rows, f.dlast != nullptr);
+  for (long r = 0; r < rows; r++) {
+    const long b = first + r;
+    Copy(f.dhT + b * H, dh + r * HQ, H);
+    Copy(f.dcT + b * H, dc + r * HP, H);
+    Copy(f.c0 + b * H, c0 + r * HP, H);
+    if (f.origin_c) Copy(f.origin_c + b * H, origin_c + r * HP, H);
+    Trace(n, f, c0 + r * HP, origin_c + r * HP, b, before + b * n.T);
+  }
+  // What has come back to a state that was the origin goes there.
+  const auto to_origin = [&](long r) {
+    for (long k = 0; k < H; k++) {
+      dorigin_h[r * HP + k] += dh[r * HQ + k];
+      dorigin_c[r * HP + k] += dc[r * HP + k];
+      dh[r * HQ + k] = dc[r * HP + k] = 0.0f;
+    }
+  };
+  std::vector<long> row_of(rows);
+  std::vector<const float*> slope_of(rows);
+  std::vector<float*> dh_of(rows);
+
+  for (long s = n.T - 1; s >= 0; s--) {
+    const long t = Step(n, s);
+    long active = 0;
+    for (long r = 0; r < rows; r++) {
+      const long b = first + r, at = At(n, b, t);
+      float* dz = f.dz + Inside(n, b, t) * 4 * HP;
+      if (n.reverse && IsOn(f.reset, n, b, t)) to_origin(r);
+      if (!IsValid(f.valid, n, b, t)) {
+        std::fill_n(dz, K, 0.0f);
+        continue;
+      }
+      const float *c_now = f.cs + Inside(n, b, t) * HP, *c_before = before[b * n.T + t].c;
+      float* slope = slopes + active * stride;
+      for (long p = 0; p < P; p++) {
+        const long at_p = p * kLanes, units = H - at_p;
+        const float* gates = dz + p * kColumns;
+        const Vector i = Load(gates), f_gate = Load(gates + kLanes), g = Load(gates + 2 * kLanes);
+        const Vector o = Load(gates + 3 * kLanes), c = Load(c_now + at_p), tanh_c = Tanh(c);
+        Vector d = Load(dh + r * HQ + at_p);
+        if (f.dy) d += Load(f.dy + at * H + at_p, units);
+        if (pending[r]) d += Load(f.dlast + b * H + at_p, units);
+        Vector d_c = d * o * (1.0f - tanh_c * tanh_c) + Load(dc + r * HP + at_p);
+        if (n.clip < INFINITY) d_c = (c < n.clip) & (c > -n.clip) ? d_c : Vector{};
+        const Vector parts[4] = {d_c * g * i * (1.0f - i), d_c * Load(c_before + at_p) * f_gate * (1.0f - f_gate),
+                                 d_c * i * (1.0f - g * g), d * tanh_c * o * (1.0f - o)};
+        Store(dc + r * HP + at_p, d_c * f_gate);
+        for (int gate = 0; gate < 4; gate++) {
+          // Units beyond H may be NaN here, for an x of infinity, and must not reach the product.
+          const Vector part = First(parts[gate], units);
+          Store(dz + p * kColumns + gate * kLanes, part);
+          Store(slope + p * kColumns + gate * kLanes, part);
+        }
+      }
+      pending[r] = false;
+      slope_of[active] = slope;
+      dh_of[active] = dh + r * HQ;
+      row_of[active++] = r;
+    }
+    for (long q = 0; q < Q;) {
+      const int panels = active == 1 && q + 2 <= Q ? 2 : 1;
+      const float* w = w_hh + q * K * kColumns;
+      if (panels == 2) {
+        MultiplyPanel<2>(active, slope_of.data(), w, K * kColumns, K, nullptr, 0, dh_of.data(), q * kColumns);
+      } else {
+        MultiplyPanel<1>(active, slope_of.data(), w, 0, K, nullptr, 0, dh_of.data(), q * kColumns);
+      }
+      q += panels;
+    }
+    for (long r = 0; r < rows; r++) {
+      if (!n.reverse && IsOn(f.reset, n, first + r, t)) to_origin(r);
+      if (f.cut && f.cut[t]) {
+        std::fill_n(dh + r * HQ, HQ, 0.0f);
+        std::fill_n(dc + r * HP, HP, 0.0f);
+      }
+    }
+  }
+  for (long r = 0; r < rows; r++) {
+    const long b = first + r;
+    Copy(dh + r * HQ, f.dh0 + b * H, H);
+    Copy(dc + r * HP, f.dc0 + b * H, H);
+    if (f.dorigin_h) Copy(dorigin_h + r * HP, f.dorigin_h + b * H, H);
+    if (f.dorigin_c) Copy(dorigin_c + r * HP, f.dorigin_c + b * H, H);
+    if (f.dlast0 && pending[r]) Copy(f.dlast + b * H, f.dlast0 + b * H, H);
+    if (f.dlast0 && !pending[r]) std::fill_n(f.dlast0 + b * H, H, 0.0f);
+  }
+  if (!f.dx) return;
+  // dx = dz W^T, a block of steps at a time.
+  const long block = std::max(kRows * 4L, 32768 / K), panels = RoundUp(n.D, kColumns) / kColumns;
+  Buffer result(block * kColumns);
+  std::vector<const float*> dz_of(block);
+  std::vector<float*> result_of(block);
+  for (long i = 0; i < block; i++) result_of[i] = result + i * kColumns;
+  for (long begin = 0; begin < rows * n.T; begin += block) {
+    const long count = std::min(block, rows * n.T - begin);
+    for (long i = 0; i < count; i++) dz_of[i] = f.dz + (first * n.T + begin + i) * 4 * HP;
+    for (long q = 0; q < panels; q++) {
+      const long width = std::min(kColumns, n.D - q * kColumns);
+      MultiplyPanel<1>(count, dz_of.data(), w_ih + q * K * kColumns, 0, K, nullptr, 0, result_of.data(), 0);
+      for (long i = 0; i < count; i++) {
+        const long b = first + (begin + i) / n.T, t = (begin + i) % n.T;
+        Copy(result_of[i], f.dx + At(n, b, t) * n.D + q * kColumns, width);
+      }
+    }
+  }
+}
+
+// [dW_ih; dW_hh; db] = [x | h before | 1]^T dz over all valid steps, in pieces of kSteps of them.
+void WeightGradients(const Sizes& n, const Backward& f, const Before* before, Pool* pool) {
+  constexpr long kSteps = 128;
+  const long H = n.H, D = n.D, I = D + H + 1, P = RoundUp(H, kLanes) / kLanes, HP = Padded(H);
+  std::vector<long> step;  // b * T + t
+  for (long i = 0; i < n.B * n.T; i++) {
+    if (IsValid(f.valid, n, i / n.T, i % n.T)) step.push_back(i);
+  }
+  const long count = step.size(), pieces = (count + kSteps - 1) / kSteps;
+  Buffer left(pieces * I * kSteps), sums(P * I * kColumns);
+  ParallelFor(pool, pieces, [&](long piece) {
+    const long begin = piece * kSteps, depth = std::min(kSteps, count - begin);
+    float* to = left + piece * I * kSteps;
+    const float *x_of[kSteps], *h_of[kSteps];
+    for (long k = 0; k < depth; k++) {
+      const long i = step[begin + k];
+      x_of[k] = f.x + At(n, i / n.T, i % n.T) * D;
+      h_of[k] = before[i].h;
+    }
+    for (long k0 = 0; k0 < depth; k0 += kLanes) {
+      const long k1 = std::min(depth, k0 + kLanes);
+      for (long i = 0; i < D; i++) {
+        for (long k = k0; k < k1; k++) to[i * kSteps + k] = x_of[k][i];
+      }
+      for (long i = 0; i < H; i++) {
+        for (long k = k0; k < k1; k++) to[(D + i) * kSteps + k] = h_of[k][i];
+      }
+    }
+    std::fill_n(to + (D + H) * kSteps, depth, 1.0f);
+  });
+  const long parts = std::min(P, Threads(pool));
+  ParallelFor(pool, parts, [&](long part) {
+    Buffer right(kSteps * kColumns);
+    std::vector<const float*> left_of(I);
+    std::vector<float*> sums_of(I);
+    for (long p = Share(P, part, parts); p < Share(P, part + 1, parts); p++) {
+      float* sum = sums + p * I * kColumns;
+      std::fill_n(sum, I * kColumns, 0.0f);
+      for (long i = 0; i < I; i++) sums_of[i] = sum + i * kColumns;
+      for (long piece = 0; piece < pieces; piece++) {
+        const long begin = piece * kSteps, depth = std::min(kSteps, count - begin);
+        for (long k = 0; k < depth; k++) {
+          Copy(f.dz + step[begin + k] * 4 * HP + p * kColumns, right + k * kColumns, kColumns);
+        }
+        for (long i = 0; i < I; i++) left_of[i] = left + (piece * I + i) * kSteps;
+        MultiplyPanel<1>(I, left_of.data(), right, 0, depth, sums_of.data(), 0,
+                         sums_of.data(), 0);
+      }
+      for (long i = 0; i < I; i++) {
+        float* row = i < D ? f.dw_ih + i * 4 * H : i < D + H ? f.dw_hh + (i - D) * 4 * H : f.db;
+        for (int gate = 0; gate < 4; gate++) {
+          Store(row + gate * H + p * kLanes, Load(sums_of[i] + gate * kLanes), H - p * kLanes);
+        }
+      }
+    }
+  });
+}
+
+Backward MemberOf(const Sizes& n, Backward f, long m) {
+  const long steps = n.B * n.T, state = n.B * n.H, HP = Padded(n.H);
+  f.x = Member(f.x, m, steps * n.D);
+  f.dx = Member(f.dx, m, steps * n.D);
+  f.w_ih = Member(f.w_ih, m, n.D * 4 * n.H);
+  f.dw_ih = Member(f.dw_ih, m, n.D * 4 * n.H);
+  f.w_hh = Member(f.w_hh, m, n.H * 4 * n.H);
+  f.dw_hh = Member(f.dw_hh, m, n.H * 4 * n.H);
+  f.db = Member(f.db, m, 4 * n.H);
+  for (auto array : {&f.h0, &f.c0, &f.origin_h, &f.origin_c, &f.dlast, &f.dhT, &f.dcT}) {
+    *array = Member(*array, m, state);
+  }
+  for (auto array : {&f.dh0, &f.dc0, &f.dorigin_h, &f.dorigin_c, &f.dlast0}) *array = Member(*array, m, state);
+  for (auto array : {&f.valid, &f.reset}) *array = Member(*array, m, steps);
+  f.cut = Member(f.cut, m, n.T);
+  for (auto array : {&f.y, &f.dy}) *array = Member(*array, m, steps * n.H);
+  f.cs = Member(f.cs, m, steps * HP);
+  f.dz = Member(f.dz, m, steps * 4 * HP);
+  return f;
+}
+
+void BackwardMember(const Sizes& n, const Backward& f, Pool* pool) {
+  const long P = RoundUp(n.H, kLanes) / kLanes, K = P * kColumns;
+  const long Q = RoundUp(n.H, kColumns) / kColumns, QD = RoundUp(n.D, kColumns) / kColumns;
+  const long parts = std::min(n.B, Threads(pool));
+  Buffer w_hh(Q * K * kColumns), w_ih(f.dx ? QD * K * kColumns : 0);
+  ParallelFor(pool, parts, [&](long i) {
+    PackTransposed(f.w_hh, n.H, n.H, Share(Q, i, parts), Share(Q, i + 1, parts), w_hh);
+    if (f.dx) PackTransposed(f.w_ih, n.D, n.H, Share(QD, i, parts), Share(QD, i + 1, parts), w_ih);
+  });
+  std::vector<Before> before(n.B * n.T);
+  ParallelFor(pool, parts, [&](long i) {
+    const long first = Share(n.B, i, parts);
+    BackwardRows(n, f, w_hh, w_ih, before.data(), first, Share(n.B, i + 1, parts) - first);
+  });
+  WeightGradients(n, f, before.data(), pool);
+}
+
+void RunBackward(const Sizes& n, const Backward& f, Pool* pool) {
+  ForMembers(n, pool, [&](long m, Pool* threads) { BackwardMember(n, MemberOf(n, f, m), threads); });
+}
+
+}  // namespace
