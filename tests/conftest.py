@@ -66,6 +66,12 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def hoisted_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take "hoisted" where a test looks at the loops of a program: "native" has none to see."""
+    monkeypatch.setenv("JLSTM_BACKEND", "hoisted")
+
+
+@pytest.fixture
 def nothing_carried(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Carry no parameter's gradient in a loop: "hoisted" as for large parameters, or without a CPU."""
     jax.clear_caches()

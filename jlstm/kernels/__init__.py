@@ -11,11 +11,24 @@ import jax.export
 from jlstm.cells import MinLSTM
 from jlstm.kernels.associative import associative
 from jlstm.kernels.hoisted import hoisted
-from jlstm.kernels.native import native, reason
+from jlstm.kernels.native import load, native, refusal
 from jlstm.kernels.scan import Options, scan
 from jlstm.types import Array, Backend, Cell, Params, State
 
 BACKENDS = {"scan": scan, "hoisted": hoisted, "associative": associative, "native": native}
+
+
+def available() -> dict[str, str | None]:
+    """Return None for each backend that works here, and for the others why not.
+
+    A backend that works may not run every cell: `unroll` says so where you name it.
+
+    >>> available()["scan"] is None
+    True
+    """
+    on_cpu = jax.default_backend() == "cpu"
+    native = load()[1] if on_cpu else f"it runs on a CPU, and JAX's default here is {jax.default_backend()}"
+    return dict.fromkeys(BACKENDS) | {"native": native or None}
 
 
 def choose(options: Options, cell: Cell, params: Params, state: State, x: Array) -> Backend:
@@ -37,7 +50,7 @@ def choose(options: Options, cell: Cell, params: Params, state: State, x: Array)
             f"{where}: backend: 'associative' runs MinLSTM alone, whose steps are linear in its state and whose gates "
             f"do not see it; got {type(cell).__name__}. Type backend='hoisted'."
         )
-    refused = reason(cell, params, state, x)
+    refused = refusal(cell, params, state, x)
     if named == "native" and refused:
         raise NotImplementedError(f"{where}: backend: 'native' {refused}. Type backend='hoisted'.")
     if named is not None:

@@ -15,6 +15,7 @@ import jlstm
 from experiments.benchmark import linear
 from jlstm import kernels
 from jlstm.cells import MinLSTMParams
+from jlstm.kernels.native import load
 from jlstm.kernels.scan import Options
 
 BOTH = ("hoisted", "associative")
@@ -159,6 +160,9 @@ def test_without_a_name_the_platform_decides(monkeypatch):
     picked = {}
     for platform in ("cpu", "gpu", "tpu"):
         monkeypatch.setattr(jax, "default_backend", lambda platform=platform: platform)
-        picked[platform] = [kernels.choose(Options(), cell, jnp.ones((7, 3))) for cell in (NET, jlstm.LSTM(4))]
-    loop = ["hoisted", "hoisted"]
-    assert picked == {"cpu": loop, "gpu": ["associative", "hoisted"], "tpu": ["associative", "hoisted"]}
+        chosen = picked[platform] = []
+        for cell in (NET, jlstm.LSTM(4)):
+            params = cell.init(jax.random.key(0), 3)
+            chosen.append(kernels.choose(Options(), cell, params, cell.initial_state(params), jnp.ones((7, 3))))
+    on_cpu = ["hoisted", "native" if load()[0] else "hoisted"]
+    assert picked == {"cpu": on_cpu, "gpu": ["associative", "hoisted"], "tpu": ["associative", "hoisted"]}

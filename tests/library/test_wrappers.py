@@ -92,6 +92,7 @@ def test_drop_connect_is_a_cell_of_other_weights(x64):
     equal(y[0], y[1])
 
 
+@pytest.mark.usefixtures("hoisted_by_default")
 @pytest.mark.parametrize("net", [DropConnect(LSTM(H), 0.5), DropConnect(Zoneout(LSTM(H), 0.1), 0.5)])
 def test_the_loops_are_the_cells_own(net):
     """Of the gradient of dropped weights: no mask on a weight in it, nothing of its size kept for every step."""

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <new>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "call.h"
@@ -20,6 +21,17 @@ template <size_t N>
 using Flags = ffi::Buffer<ffi::PRED, N>;
 template <size_t N>
 using Result = ffi::Result<Floats<N>>;
+
+// XLA's own threads.
+class XlaPool : public Pool {
+ public:
+  explicit XlaPool(ffi::ThreadPool pool) : pool_(std::move(pool)) {}
+  long Threads() const override { return pool_.num_threads(); }
+  void Schedule(std::function<void()> task) override { pool_.Schedule(std::move(task)); }
+
+ private:
+  ffi::ThreadPool pool_;
+};
 
 // The best instruction set that this processor has; JLSTM_NATIVE_TARGET names a lower one.
 const Target& ChooseTarget() {
@@ -81,9 +93,10 @@ Sizes SizesOf(const Floats<4>& x, const Floats<4>& w_hh, bool reverse, bool time
 }
 
 template <class F>
-ffi::Error Run(F&& f) {
+ffi::Error Run(ffi::ThreadPool threads, F&& f) {
   try {
-    f();
+    XlaPool pool(std::move(threads));
+    f(&pool);
   } catch (const std::bad_alloc&) {
     return ffi::Error(ffi::ErrorCode::kResourceExhausted, "jlstm: native: out of memory.");
   } catch (const std::exception& error) {
@@ -92,8 +105,8 @@ ffi::Error Run(F&& f) {
   return ffi::Error::Success();
 }
 
-ffi::Error RunForward(Pool pool, Floats<4> x, Floats<4> w_ih, Floats<4> w_hh, Floats<3> b, Floats<3> h0, Floats<3> c0,
-                      Floats<3> origin_h, Floats<3> origin_c, Flags<3> valid, Flags<3> reset, Floats<3> last0,
+ffi::Error RunForward(ffi::ThreadPool threads, Floats<4> x, Floats<4> w_ih, Floats<4> w_hh, Floats<3> b, Floats<3> h0,
+                      Floats<3> c0, Floats<3> origin_h, Floats<3> origin_c, Flags<3> valid, Flags<3> reset, Floats<3> last0,
                       Result<4> y, Result<3> last, Result<3> hT, Result<3> cT, Result<4> gates, Result<4> cs,
                       bool reverse, bool time_major, float clip) {
   const Sizes n = SizesOf(x, w_hh, reverse, time_major, clip);
@@ -119,10 +132,10 @@ ffi::Error RunForward(Pool pool, Floats<4> x, Floats<4> w_ih, Floats<4> w_hh, Fl
   f.gates = checks.GetOptional("gates", *gates, {n.M, n.B, n.T, 4 * HP});
   f.cs = f.gates ? checks.Get("cs", *cs, {n.M, n.B, n.T, HP}) : nullptr;
   if (checks.failed()) return checks.error();
-  return Run([&] { Chosen().forward(n, f, &pool); });
+  return Run(threads, [&](Pool* pool) { Chosen().forward(n, f, pool); });
 }
 
-ffi::Error RunBackward(Pool pool, Floats<4> x, Floats<4> w_ih, Floats<4> w_hh, Floats<3> h0, Floats<3> c0,
+ffi::Error RunBackward(ffi::ThreadPool threads, Floats<4> x, Floats<4> w_ih, Floats<4> w_hh, Floats<3> h0, Floats<3> c0,
                        Floats<3> origin_h, Floats<3> origin_c, Flags<3> valid, Flags<3> reset, Flags<2> cut,
                        Floats<4> y, Floats<4> cs, Floats<4> gates, Floats<4> dy, Floats<3> dlast, Floats<3> dhT,
                        Floats<3> dcT, Result<4> dz, Result<4> dx, Result<4> dw_ih, Result<4> dw_hh, Result<3> db,
@@ -162,7 +175,7 @@ ffi::Error RunBackward(Pool pool, Floats<4> x, Floats<4> w_ih, Floats<4> w_hh, F
   f.dlast0 = f.dlast ? checks.Get("dlast0", *dlast0, state) : nullptr;
   if (checks.failed()) return checks.error();
   if (gates.typed_data() != f.dz) std::copy_n(gates.typed_data(), gates.element_count(), f.dz);
-  return Run([&] { Chosen().backward(n, f, &pool); });
+  return Run(threads, [&](Pool* pool) { Chosen().backward(n, f, pool); });
 }
 
 }  // namespace

@@ -277,7 +277,8 @@ void BackwardRows(const Sizes& n, const Backward& f, const float* w_hh, const fl
         if (f.dy) d += Load(f.dy + at * H + at_p, units);
         if (pending[r]) d += Load(f.dlast + b * H + at_p, units);
         Vector d_c = d * o * (1.0f - tanh_c * tanh_c) + Load(dc + r * HP + at_p);
-        if (n.clip < INFINITY) d_c = (c < n.clip) & (c > -n.clip) ? d_c : Vector{};
+        // A product, since NaN times a slope of 0 is NaN.
+        if (n.clip < INFINITY) d_c *= (c < n.clip) & (c > -n.clip) ? Vector{} + 1.0f : Vector{};
         const Vector parts[4] = {d_c * g * i * (1.0f - i), d_c * Load(c_before + at_p) * f_gate * (1.0f - f_gate),
                                  d_c * i * (1.0f - g * g), d * tanh_c * o * (1.0f - o)};
         Store(dc + r * HP + at_p, d_c * f_gate);

@@ -1,4 +1,4 @@
-// A parallel loop on XLA's own thread pool that cannot deadlock.
+// A parallel loop on a pool of threads that cannot deadlock.
 //
 // A handler may itself run on a thread of the pool, so it must not wait for tasks that were only scheduled. Here the
 // caller takes indices too, from a shared counter, and waits only for those that another thread has already taken.
@@ -13,11 +13,14 @@
 #include <memory>
 #include <mutex>
 
-#include "xla/ffi/api/ffi.h"
-
 namespace jlstm {
 
-using Pool = xla::ffi::ThreadPool;
+class Pool {
+ public:
+  virtual ~Pool() = default;
+  virtual long Threads() const = 0;
+  virtual void Schedule(std::function<void()> task) = 0;
+};
 
 class Loop {
  public:
@@ -59,7 +62,7 @@ class Loop {
   std::exception_ptr error_;
 };
 
-inline long Threads(const Pool* pool) { return pool ? std::max<long>(1, pool->num_threads()) : 1; }
+inline long Threads(const Pool* pool) { return pool ? std::max(1L, pool->Threads()) : 1; }
 
 // Call body(0), ..., body(n - 1), each once, on the pool and on this thread; on this thread alone without a pool.
 inline void ParallelFor(Pool* pool, long n, std::function<void(long)> body) {

@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 
@@ -47,9 +48,9 @@ INLINE Vector Clamp(Vector v, float bound) {
   return v < low ? low : v;
 }
 
-// e^v for |v| <= 87, beyond which it is e^±87. v = n ln 2 + r, and e^r is a polynomial (Cephes' expf).
-INLINE Vector Exp(Vector v) {
-  v = Clamp(v, 87.0f);
+// e^v; infinity above 88, e^-87 below -87. v = n ln 2 + r, and e^r is a polynomial (Cephes' expf).
+INLINE Vector Exp(Vector exact) {
+  const Vector v = Clamp(exact, 87.0f);
   const float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
   const Vector n = (v * 1.44269504088896341f + kRound) - kRound;
   Vector r = v - n * 0.693359375f;
@@ -62,7 +63,8 @@ INLINE Vector Exp(Vector v) {
   p = p * r + 5.0000001201e-1f;
   p = p * (r * r) + r + 1.0f;
   const Integers exponent = __builtin_convertvector(n, Integers) << 23;
-  return reinterpret_cast<Vector>(reinterpret_cast<Integers>(p) + exponent);
+  const Vector power = reinterpret_cast<Vector>(reinterpret_cast<Integers>(p) + exponent);
+  return exact > 88.0f ? Vector{} + HUGE_VALF : power;  // so that σ(-∞) is 0
 }
 
 INLINE Vector Sigmoid(Vector v) { return 1.0f / (1.0f + Exp(-v)); }
