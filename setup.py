@@ -6,6 +6,7 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError
 
 SOURCES = Path("jlstm/kernels/native/src")
 
@@ -19,7 +20,7 @@ class BuildLibrary(build_ext):
     def build_extension(self, ext: Extension) -> None:
         jaxlib = importlib.util.find_spec("jaxlib")
         if jaxlib is None or jaxlib.origin is None:
-            raise RuntimeError("the native kernel needs jaxlib's headers; jlstm is built without it")
+            raise CompileError("the native kernel needs the headers of jaxlib")
         # As system headers, so that their warnings do not hide ours.
         ext.extra_compile_args += ["-isystem", str(Path(jaxlib.origin).parent / "include")]
         super().build_extension(ext)

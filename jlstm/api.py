@@ -132,8 +132,9 @@ def unroll(
     - `checkpoint_every`: the length k of chunks that the backward pass recomputes: memory O(T/k + k), the same numbers.
     - `truncate_every`: k, for truncated back-propagation through time: the gradient stops at multiples of k.
     - `scan_unroll`: the number of steps in one iteration of the loop, as in `lax.scan`.
-    - `backend`: "scan" (ordinary differentiation), "hoisted" (no weight gradient in the loop) or "associative" (no
-      loop; `MinLSTM` alone). With None, the environment's `JLSTM_BACKEND` or else the library picks.
+    - `backend`: "scan" (ordinary differentiation), "hoisted" (no weight gradient in the loop), "native" (C++, `LSTM` in
+      float32 on a CPU) or "associative" (no loop; `MinLSTM` alone). With None, the environment's `JLSTM_BACKEND` or
+      else the library picks.
 
     Raises ValueError or TypeError for arguments that do not fit, before any work; NotImplementedError where a named
     backend cannot do a legal call.

@@ -33,6 +33,7 @@ SECTIONS: dict[str, Callable[[Plan], Result]] = {
     "bidirectional": sections.bidirectional,
     "stack": sections.stack,
     "step": sections.step,
+    "deepbench": sections.deepbench,
     "vmap-parameters": promises.vmap_parameters,
     "vmap-examples": promises.vmap_examples,
     "length": promises.length,

@@ -72,6 +72,7 @@ def our_net(problem: Problem) -> Any:
 
 CONTENDERS = (
     Contender("jlstm", "", "", ours()),
+    Contender("jlstm-hoisted", "", "", ours("hoisted")),
     Contender("jlstm-scan", "", "", ours("scan")),
     Contender("hand-written", "", "", peers.hand_written),
     Contender("flax-nnx", "flax.nnx", "flax", peers.flax_nnx),

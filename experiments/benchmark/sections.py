@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,8 @@ STEP_SIZES = (1, 32)  # batch sizes
 STEP_CALLS = 20
 SCAN_SIZES = tuple((B, H) for B in STEP_SIZES for H in (64, 256, 512))  # with D = H
 SCANNED = 100  # steps
+SQUARE = 1024
+DEEPBENCH = ((256, 150, (16, 32, 64)), (512, 25, (16, 32, 64)), (1024, 25, (16, 32, 64)))
 NO_PEERS = ("jlstm", "torch")  # beginnings of the names that are not JAX peers
 COMMON = (
     "Median time of a call, and after the dot the ratio to jlstm, pair by pair (median over rounds, quartiles): above "
@@ -30,16 +33,45 @@ COMMON = (
 
 def shapes(plan: Plan) -> Result:
     """Race all contenders at all shapes."""
-    rows = []
+    rows, shares = [], []
     for number, shape in enumerate(plan.shapes, start=1):
         problem = Problem(*shape, dtype=plan.dtype)
         plan.say(f"shapes: {problem.case} ({number} of {len(plan.shapes)})")
         rows += race(plan, problem)
+        shares.append(f"{matmul_share(plan, problem):.2f} at {problem.case}")
     about = (
         COMMON + "Columns are B,T,D,H. forward gives the outputs of all steps; forward+backward the mean of their "
         "squares and its gradients with respect to all parameters and x."
     )
-    return Result("One LSTM over a sequence", about, JLSTM.name, rows, against_peers(rows), chart="ratio", mean=True)
+    facts = against_peers(rows) | {"forward of jlstm, share of the matmul rate": "; ".join(shares)}
+    return Result("One LSTM over a sequence", about, JLSTM.name, rows, facts, chart="ratio", mean=True)
+
+
+def matmul_share(plan: Plan, problem: Problem) -> float:
+    """Return the rate of jlstm's forward pass in FLOP per second, divided by the rate of a square matmul of JAX.
+
+    Both are timed in the same rounds. The FLOP of the pass are those of its matmuls alone.
+    """
+    (params,), x = example(problem)
+    cell, square = jlstm.LSTM(problem.H, param_dtype=problem.dtype), jnp.ones((SQUARE, SQUARE), problem.dtype)
+    entries = {
+        "jlstm": entry(lambda p, x: jlstm.unroll(cell, p, x, return_sequences=True)[1], params, x),
+        "matmul": entry(jnp.matmul, square, square),
+    }
+    ours, matmul = (row.summary.median for row in plan.rows(problem.case, "forward", entries))
+    steps = problem.B * problem.T * (problem.D + problem.H) * 4 * problem.H
+    return steps / ours / (SQUARE**3 / matmul)
+
+
+def deepbench(plan: Plan) -> Result:
+    """Race jlstm and torch at the sizes of Baidu's DeepBench, D = H."""
+    rows, few = [], dataclasses.replace(plan, contenders=tuple(c for c in plan.contenders if c.name in NO_PEERS))
+    for H, T, sizes in DEEPBENCH:
+        for B in sizes:
+            problem = Problem(B, T, H, H, dtype=plan.dtype)
+            plan.say(f"deepbench: {problem.case}")
+            rows += race(few, problem)
+    return Result("The sizes of DeepBench", COMMON + "B,T,D,H.", JLSTM.name, rows, chart="ratio", mean=True)
 
 
 def of_net(net: Net, title: str) -> Callable[[Plan], Result]:

@@ -279,6 +279,17 @@ def test_without_the_library_jax_computes(monkeypatch):
     jax.clear_caches()
 
 
+def test_no_steps_leave_no_gradient_unwritten():
+    """With resets, and a learned initial state that nothing begins from."""
+    cell = jlstm.LSTM(500, learn_initial_state=True)
+    params, state = cell.init(jax.random.key(0), D), jlstm.LSTMState(*jnp.ones((2, 64, 500)))
+
+    def f(params):
+        return total(*jlstm.unroll(cell, params, jnp.ones((64, 0, D)), state=state, resets=jnp.ones((64, 0), bool)))
+
+    assert not any(np.any(g) for g in jax.tree.leaves(jax.grad(f)(params)))
+
+
 def test_repeated_calls_give_the_same_bits():
     cell, params, x = lstm("float32")
     f = jax.jit(jax.value_and_grad(loss("native", cell), (0, 1)))

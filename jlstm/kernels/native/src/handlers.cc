@@ -114,6 +114,7 @@ ffi::Error RunForward(ffi::ThreadPool threads, Floats<4> x, Floats<4> w_ih, Floa
   const std::vector<int64_t> state{n.M, n.B, n.H}, steps{n.M, first, second};
   Checks checks;
   Forward f{};
+  if (n.H == 0) return ffi::Error::InvalidArgument("jlstm: native: w_hh: expected at least one unit, got none.");
   f.x = x.typed_data();
   f.w_ih = checks.Get("w_ih", w_ih, {n.M, n.D, 4, n.H});
   f.w_hh = checks.Get("w_hh", w_hh, {n.M, n.H, 4, n.H});
@@ -146,6 +147,7 @@ ffi::Error RunBackward(ffi::ThreadPool threads, Floats<4> x, Floats<4> w_ih, Flo
   const std::vector<int64_t> state{n.M, n.B, n.H}, steps{n.M, first, second}, inside{n.M, n.B, n.T, 4 * HP};
   Checks checks;
   Backward f{};
+  if (n.H == 0) return ffi::Error::InvalidArgument("jlstm: native: w_hh: expected at least one unit, got none.");
   f.x = x.typed_data();
   f.w_ih = checks.Get("w_ih", w_ih, {n.M, n.D, 4, n.H});
   f.w_hh = checks.Get("w_hh", w_hh, {n.M, n.H, 4, n.H});
@@ -170,8 +172,8 @@ ffi::Error RunBackward(ffi::ThreadPool threads, Floats<4> x, Floats<4> w_ih, Flo
   f.db = checks.Get("db", *db, {n.M, 4, n.H});
   f.dh0 = checks.Get("dh0", *dh0, state);
   f.dc0 = checks.Get("dc0", *dc0, state);
-  f.dorigin_h = f.reset ? checks.Get("dorigin_h", *dorigin_h, state) : nullptr;
-  f.dorigin_c = f.reset ? checks.Get("dorigin_c", *dorigin_c, state) : nullptr;
+  f.dorigin_h = checks.GetOptional("dorigin_h", *dorigin_h, state);  // there without a step, too
+  f.dorigin_c = checks.GetOptional("dorigin_c", *dorigin_c, state);
   f.dlast0 = f.dlast ? checks.Get("dlast0", *dlast0, state) : nullptr;
   if (checks.failed()) return checks.error();
   if (gates.typed_data() != f.dz) std::copy_n(gates.typed_data(), gates.element_count(), f.dz);

@@ -72,7 +72,11 @@ inline void ParallelFor(Pool* pool, long n, std::function<void(long)> body) {
   }
   // A task may start after the loop has ended: it finds no index, and the last task frees the loop.
   auto loop = std::make_shared<Loop>(n, std::move(body));
-  for (long i = 1; i < std::min(n, Threads(pool)); i++) pool->Schedule([loop] { loop->Work(); });
+  try {
+    for (long i = 1; i < std::min(n, Threads(pool)); i++) pool->Schedule([loop] { loop->Work(); });
+  } catch (const std::exception&) {
+    // Tasks that run already read this call's arrays, so it goes on: with them, and on this thread.
+  }
   loop->Work();
   loop->Wait();
 }
