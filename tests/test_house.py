@@ -103,11 +103,11 @@ def is_text(node: ast.expr) -> bool:
 
 
 def test_the_library_is_small():
-    bounds = {"native": 425, "convert": 0}  # the C++ beside the native kernel's Python is not counted
+    bounds = {"native": 434, "convert": 0}  # the C++ beside the native kernel's Python is not counted
     lines = dict.fromkeys(bounds, 0) | {"": 0}
     for path in LIBRARY:
         lines[path.parent.name if path.parent.name in bounds else ""] += lines_of_code(path)
-    assert lines[""] <= 3482 and lines["native"] <= bounds["native"], lines
+    assert lines[""] <= 3490 and lines["native"] <= bounds["native"], lines
     import jlstm
 
     assert len(jlstm.__all__) <= 44 and all(hasattr(jlstm, name) for name in jlstm.__all__)

@@ -11,7 +11,7 @@ import jax.export
 from jlstm.cells import MinLSTM
 from jlstm.kernels.associative import associative
 from jlstm.kernels.hoisted import hoisted
-from jlstm.kernels.native import load, native, refusal
+from jlstm.kernels.native import is_slow, load, native, refusal
 from jlstm.kernels.scan import Options, scan
 from jlstm.types import Array, Backend, Cell, Params, State
 
@@ -55,7 +55,7 @@ def choose(options: Options, cell: Cell, params: Params, state: State, x: Array)
         raise NotImplementedError(f"{where}: backend: 'native' {refused}. Type backend='hoisted'.")
     if named is not None:
         return named
-    if refused is None:
+    if refused is None and not is_slow(params, x):
         return "native"
     # On two CPU cores the parallel form takes 0.97 to 1.7 times as long as the loop, the more the longer the sequence
     # (`python -m experiments.benchmark.linear`): its rounds are passes over memory. On GPU and TPU, where each step of

@@ -111,4 +111,12 @@ class Bidirectional(Layer):
         (forward, backward), back = self.directions, run.at(1).replace(reverse=not run.reverse)
         s_f, y_f, seen_f = run_net(forward, params.forward, inputs, state.forward, run.at(0))
         s_b, y_b, seen_b = run_net(backward, params.backward, inputs, state.backward, back)
-        return BidirectionalState(s_f, s_b), MERGES[self.merge](y_f, y_b), (seen_f, seen_b)
+        merge = MERGES[self.merge]
+        if run.return_sequences and not run.time_major:
+            # As the caller's arrays lie: "native" gives y so, and no copy turns it around here and back behind.
+            axes = len(run.batch_shape)
+            y_f, y_b = (jax.tree.map(lambda a: jnp.moveaxis(a, 0, axes), y) for y in (y_f, y_b))
+            y = jax.tree.map(lambda a: jnp.moveaxis(a, axes, 0), merge(y_f, y_b))
+        else:
+            y = merge(y_f, y_b)
+        return BidirectionalState(s_f, s_b), y, (seen_f, seen_b)

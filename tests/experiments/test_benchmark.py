@@ -202,7 +202,7 @@ def test_a_missing_peer_is_one_line() -> None:
 # what is typed; how the one line goes on behind "command line: "
 WRONG = [
     ("--only shape", "argument --only: expected some of shapes,compile,..., got 'shape' (did you mean shapes?"),
-    ("--contenders jlstm,pax", "argument --contenders: expected some of jlstm,jlstm-scan,..., got 'pax'"),
+    ("--contenders jlstm,pax", "argument --contenders: expected some of jlstm,jlstm-hoisted,..., got 'pax'"),
     ("--shapes 1,2,3", "argument --shapes: expected B,T,D,H ..., got '1,2,3'"),
     ("--shapes 1,2,0,3", "argument --shapes: expected B,T,D,H ..., got '1,2,0,3'"),
     ("--rounds 1", "argument --rounds: expected an integer >= 2, got '1'"),

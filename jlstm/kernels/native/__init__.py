@@ -21,7 +21,7 @@ from jlstm.kernels.native.library import load
 from jlstm.kernels.scan import Carry, Fixed, Options, Steps
 from jlstm.types import Array, Cell, Params, State, Y, is_symbolic
 
-__all__ = ["load", "native", "refusal"]
+__all__ = ["is_slow", "load", "native", "refusal"]
 
 
 def refusal(cell: Cell, params: Params, state: State, x: Array) -> str | None:
@@ -39,6 +39,17 @@ def refusal(cell: Cell, params: Params, state: State, x: Array) -> str | None:
     if not all(is_local(a) for a in jax.tree.leaves((state, x))):
         return "runs arrays of one device, or inside shard_map"
     return load()[1] or None
+
+
+LARGE = 2**19  # numbers of a recurrent weight, 2 MiB
+
+
+def is_slow(params: Params, x: Array) -> bool:
+    """Tell if XLA's loop is faster: for one row of a large weight, since threads share rows out, and not units.
+
+    At B = 1, forward + backward, "hoisted" takes 1.19 (H = 256), 0.75 (H = 512) and 0.77 (H = 1024) times as long.
+    """
+    return math.prod(x.shape[1:-1]) == 1 and params.w_hh.size > LARGE
 
 
 def is_local(a: Array) -> bool:
