@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jlstm.cells import LSTM, LSTMParams, LSTMState
-from jlstm.kernels.scan import Carry, Fixed, Options, Steps, scan
+from jlstm.kernels.hoisted import hoisted
+from jlstm.kernels.scan import Carry, Fixed, Options, Steps
 from jlstm.types import Array, Shape
 
 
@@ -130,7 +131,7 @@ def backward_native(*args: Array, form: Form, with_x: bool) -> list[Array]:
 
 
 def reference(form: Form, inputs: Inputs) -> list[Array]:
-    """Compute y or last, h and c by `kernels.scan`."""
+    """Compute y or last, h and c by `kernels.hoisted`."""
 
     def member(inputs: Inputs) -> list[Array]:
         def time_first(a: Array) -> Array | None:
@@ -138,13 +139,13 @@ def reference(form: Form, inputs: Inputs) -> list[Array]:
 
         cell = LSTM(inputs.w_hh.shape[0], cell_clip=form.clip)
         params = LSTMParams(inputs.w_ih, inputs.w_hh, inputs.b)
-        z = jax.vmap(cell.project, (None, 0))(params, inputs.x if form.time_major else jnp.swapaxes(inputs.x, 0, 1))
-        cut = inputs.cut if inputs.cut.size else None
-        steps = Steps(None, time_first(inputs.valid), time_first(inputs.reset), cut, None, z)
+        x = inputs.x if form.time_major else jnp.swapaxes(inputs.x, 0, 1)
+        z, cut = jax.vmap(cell.project, (None, 0))(params, x), inputs.cut if inputs.cut.size else None
+        steps = Steps(x, time_first(inputs.valid), time_first(inputs.reset), cut, None, z)
         fixed = Fixed(LSTMState(inputs.origin_h, inputs.origin_c), jnp.zeros_like(inputs.h0), None)
         carry = Carry(LSTMState(inputs.h0, inputs.c0), None if form.sequence else inputs.last)
         options = Options(return_sequences=form.sequence, reverse=form.reverse)
-        carry, (y, _) = scan(cell, options, params, fixed, carry, steps)
+        carry, (y, _) = hoisted(cell, options, params, fixed, carry, steps)
         if not form.sequence:
             return [carry.last, *carry.state]  # type: ignore
         return [y if form.time_major else jnp.swapaxes(y, 0, 1), *carry.state]  # type: ignore
