@@ -346,12 +346,12 @@ void CheckClose(const Problem& p, const std::string& where, const Outputs& expec
 
 // ---- checks
 
-std::vector<const Target*> Targets() {
-  std::vector<const Target*> targets{&jlstm::Portable()};
+std::vector<Target> Targets() {
+  std::vector<Target> targets{jlstm::Portable()};
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) targets.push_back(&jlstm::Avx2());
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")) targets.push_back(&jlstm::Avx512());
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) targets.push_back(jlstm::Avx2());
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")) targets.push_back(jlstm::Avx512());
 #endif
   return targets;
 }
@@ -383,18 +383,18 @@ struct Expected {
 };
 
 // One problem on every target and pool, twice each.
-Expected CheckProblem(unsigned seed, const std::vector<const Target*>& targets, const std::vector<Pool*>& pools) {
+Expected CheckProblem(unsigned seed, const std::vector<Target>& targets, const std::vector<Pool*>& pools) {
   Expected all{Draw(seed), {}};
   const Problem& p = all.problem;
-  for (const Target* target : targets) {
-    const std::string where = p.name + ", " + target->name;
-    const Outputs expected = Run(*target, p, nullptr);
+  for (const Target& target : targets) {
+    const std::string where = p.name + ", " + target.name;
+    const Outputs expected = Run(target, p, nullptr);
     CheckWritten(where, expected);
-    if (!all.outputs.empty()) CheckClose(p, where + " against " + targets[0]->name, all.outputs[0], expected);
+    if (!all.outputs.empty()) CheckClose(p, where + " against " + targets[0].name, all.outputs[0], expected);
     for (Pool* pool : pools) {
       for (const char* run : {"first run", "second run"}) {
         const std::string threads = std::to_string(pool ? pool->Threads() : 0);
-        CheckSame(where + ", " + threads + " threads, " + run, expected, Run(*target, p, pool));
+        CheckSame(where + ", " + threads + " threads, " + run, expected, Run(target, p, pool));
       }
     }
     all.outputs.push_back(expected);
@@ -403,15 +403,15 @@ Expected CheckProblem(unsigned seed, const std::vector<const Target*>& targets, 
 }
 
 // Many callers share one small pool, and some of its own tasks are callers: more calls wait than it has threads.
-void CheckManyAtOnce(const std::vector<Expected>& all, const std::vector<const Target*>& targets) {
+void CheckManyAtOnce(const std::vector<Expected>& all, const std::vector<Target>& targets) {
   ThreadPool pool(2);
   std::atomic<int> left{kInside};
   const auto work = [&](int caller) {
     const size_t k = caller % targets.size();
     for (size_t i = 0; i < all.size(); i++) {
       const Expected& one = all[(i + 2 * caller) % all.size()];  // each caller begins elsewhere
-      const std::string where = one.problem.name + ", " + targets[k]->name + ", many calls at once";
-      CheckSame(where, one.outputs[k], Run(*targets[k], one.problem, &pool));
+      const std::string where = one.problem.name + ", " + targets[k].name + ", many calls at once";
+      CheckSame(where, one.outputs[k], Run(targets[k], one.problem, &pool));
     }
   };
   std::vector<std::thread> callers;
@@ -430,7 +430,7 @@ void CheckManyAtOnce(const std::vector<Expected>& all, const std::vector<const T
 
 int main() {
   Watchdog watchdog;
-  const std::vector<const Target*> targets = Targets();
+  const std::vector<Target> targets = Targets();
   {
     ThreadPool one(1), two(2), three(3), eight(8);
     const std::vector<Pool*> pools{nullptr, &one, &two, &three, &eight};
@@ -447,7 +447,7 @@ int main() {
     return 1;
   }
   std::string names;
-  for (const Target* target : targets) names += std::string(names.empty() ? "" : ", ") + target->name;
+  for (const Target& target : targets) names += std::string(names.empty() ? "" : ", ") + target.name;
   std::printf("%ld calls agree (%s)\n", calls.load(), names.c_str());
   return 0;
 }

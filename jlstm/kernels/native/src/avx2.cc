@@ -1,14 +1,4 @@
-// The kernel for avx2, in vectors of 8 floats.
-
-#include <algorithm>
-#include <cmath>
-#include <cstdint>
-#include <cstdlib>
-#include <cstring>
-#include <functional>
-#include <memory>
-#include <numeric>
-#include <vector>
+// The kernel in the vectors of 8 floats of AVX2.
 
 #include "call.h"
 
@@ -17,13 +7,5 @@
 constexpr int kLanes = 8;
 #include "lstm.h"
 
-namespace jlstm {
-
-const Target& Avx2() {
-  static const Target target{"avx2", RunForward, RunBackward};
-  return target;
-}
-
-}  // namespace jlstm
-
+jlstm::Target jlstm::Avx2() { return {"avx2", RunForward, RunBackward}; }
 #endif

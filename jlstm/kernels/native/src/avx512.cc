@@ -1,14 +1,4 @@
-// The kernel for avx512, in vectors of 16 floats.
-
-#include <algorithm>
-#include <cmath>
-#include <cstdint>
-#include <cstdlib>
-#include <cstring>
-#include <functional>
-#include <memory>
-#include <numeric>
-#include <vector>
+// The kernel in the vectors of 16 floats of AVX-512.
 
 #include "call.h"
 
@@ -17,13 +7,5 @@
 constexpr int kLanes = 16;
 #include "lstm.h"
 
-namespace jlstm {
-
-const Target& Avx512() {
-  static const Target target{"avx512", RunForward, RunBackward};
-  return target;
-}
-
-}  // namespace jlstm
-
+jlstm::Target jlstm::Avx512() { return {"avx512", RunForward, RunBackward}; }
 #endif

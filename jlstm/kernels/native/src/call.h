@@ -5,7 +5,15 @@
 
 #pragma once
 
+// All standard headers stand here, before a file names its instruction set: else their functions would be compiled for
+// it, and the linker could pick those for a processor without it.
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <vector>
 
 #include "parallel.h"
 
@@ -49,10 +57,10 @@ struct Target {
   void (*backward)(const Sizes&, const Backward&, Pool*);
 };
 
-const Target& Portable();
+Target Portable();
 #if defined(__x86_64__)
-const Target& Avx2();
-const Target& Avx512();
+Target Avx2();
+Target Avx512();
 #endif
 
 }  // namespace jlstm

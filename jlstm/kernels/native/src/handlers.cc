@@ -34,23 +34,23 @@ class XlaPool : public Pool {
 };
 
 // The best instruction set that this processor has; JLSTM_NATIVE_TARGET names a lower one.
-const Target& ChooseTarget() {
-  std::vector<const Target*> targets;
+Target ChooseTarget() {
+  std::vector<Target> targets;
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")) targets.push_back(&Avx512());
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) targets.push_back(&Avx2());
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")) targets.push_back(Avx512());
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) targets.push_back(Avx2());
 #endif
-  targets.push_back(&Portable());
+  targets.push_back(Portable());
   const char* named = std::getenv("JLSTM_NATIVE_TARGET");
-  for (const Target* target : targets) {
-    if (!named || !*named || std::string(named) == target->name) return *target;
+  for (const Target& target : targets) {
+    if (!named || !*named || std::string(named) == target.name) return target;
   }
-  return *targets.front();
+  return targets.front();
 }
 
 const Target& Chosen() {
-  static const Target& target = ChooseTarget();
+  static const Target target = ChooseTarget();
   return target;
 }
 

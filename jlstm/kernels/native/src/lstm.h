@@ -5,10 +5,6 @@
 
 #pragma once
 
-#include <cmath>
-#include <numeric>
-#include <vector>
-
 #include "call.h"
 #include "product.h"
 
@@ -84,7 +80,7 @@ void ForwardRows(const Sizes& n, const Forward& f, const float* w_ih, const floa
     }
     begin[chunk] = count;
     for (long p = 0; p < P; p++) {
-      MultiplyPanel<1>(count, x.data(), w_ih + p * n.D * kColumns, 0, n.D, bias_of.data(), p * kColumns,
+      MultiplyPanel<4>(count, x.data(), w_ih + p * n.D * kColumns, 0, n.D, bias_of.data(), p * kColumns,
                        inputs_of.data(), p * kColumns);
     }
 
@@ -104,9 +100,9 @@ void ForwardRows(const Sizes& n, const Forward& f, const float* w_ih, const floa
         const int panels = active == 1 && p + 2 <= P ? 2 : 1;
         const float* w = w_hh + p * H * kColumns;
         if (panels == 2) {
-          MultiplyPanel<2>(active, h_of.data(), w, H * kColumns, H, z, p * kColumns, sums_of.data(), 0);
+          MultiplyPanel<8>(active, h_of.data(), w, H * kColumns, H, z, p * kColumns, sums_of.data(), 0);
         } else {
-          MultiplyPanel<1>(active, h_of.data(), w, 0, H, z, p * kColumns, sums_of.data(), 0);
+          MultiplyPanel<4>(active, h_of.data(), w, 0, H, z, p * kColumns, sums_of.data(), 0);
         }
         for (int side = 0; side < panels; side++, p++) {
           const long units = H - p * kLanes;
@@ -298,9 +294,9 @@ void BackwardRows(const Sizes& n, const Backward& f, const float* w_hh, const fl
       const int panels = active == 1 && q + 2 <= Q ? 2 : 1;
       const float* w = w_hh + q * K * kColumns;
       if (panels == 2) {
-        MultiplyPanel<2>(active, slope_of.data(), w, K * kColumns, K, nullptr, 0, dh_of.data(), q * kColumns);
+        MultiplyPanel<8>(active, slope_of.data(), w, K * kColumns, K, nullptr, 0, dh_of.data(), q * kColumns);
       } else {
-        MultiplyPanel<1>(active, slope_of.data(), w, 0, K, nullptr, 0, dh_of.data(), q * kColumns);
+        MultiplyPanel<4>(active, slope_of.data(), w, 0, K, nullptr, 0, dh_of.data(), q * kColumns);
       }
       q += panels;
     }
@@ -333,7 +329,8 @@ void BackwardRows(const Sizes& n, const Backward& f, const float* w_hh, const fl
     for (long i = 0; i < count; i++) dz_of[i] = f.dz + (first * n.T + begin + i) * 4 * HP;
     for (long q = 0; q < panels; q++) {
       const long width = std::min(kColumns, n.D - q * kColumns);
-      MultiplyPanel<1>(count, dz_of.data(), w_ih + q * K * kColumns, 0, K, nullptr, 0, result_of.data(), 0);
+      const auto multiply = width <= kLanes ? MultiplyPanel<1> : width <= 2 * kLanes ? MultiplyPanel<2> : MultiplyPanel<4>;
+      multiply(count, dz_of.data(), w_ih + q * K * kColumns, 0, K, nullptr, 0, result_of.data(), 0);
       for (long i = 0; i < count; i++) {
         const long b = first + (begin + i) / n.T, t = (begin + i) % n.T;
         Copy(result_of[i], f.dx + At(n, b, t) * n.D + q * kColumns, width);
@@ -387,7 +384,7 @@ void WeightGradients(const Sizes& n, const Backward& f, const Before* before, Po
           Copy(f.dz + step[begin + k] * 4 * HP + p * kColumns, right + k * kColumns, kColumns);
         }
         for (long i = 0; i < I; i++) left_of[i] = left + (piece * I + i) * kSteps;
-        MultiplyPanel<1>(I, left_of.data(), right, 0, depth, sums_of.data(), 0,
+        MultiplyPanel<4>(I, left_of.data(), right, 0, depth, sums_of.data(), 0,
                          sums_of.data(), 0);
       }
       for (long i = 0; i < I; i++) {

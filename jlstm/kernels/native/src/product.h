@@ -5,10 +5,6 @@
 
 #pragma once
 
-#include <algorithm>
-#include <cstdlib>
-#include <new>
-
 #include "simd.h"
 
 namespace {
@@ -33,12 +29,11 @@ class Buffer {
   float* data_;
 };
 
-// out[r][j] = start[r][j] + sum_k a[r][k] w[k][j], for ROWS rows and the columns j of PANELS panels. start may be null.
-// Panels lie `apart` floats from each other in w.
-template <int ROWS, int PANELS>
+// out[r][j] = start[r][j] + sum_k a[r][k] w[k][j], for ROWS rows and the columns j of N vectors: those of a panel, or of
+// two, which lie `apart` floats from each other in w. start may be null.
+template <int ROWS, int N>
 INLINE void Multiply(const float* const* a, long a_at, const float* w, long apart, long K, const float* const* start,
                      long start_at, float* const* out, long out_at) {
-  constexpr int N = 4 * PANELS;
   Vector sum[ROWS][N];
   const float* row[ROWS];
   UNROLL for (int r = 0; r < ROWS; r++) row[r] = a[r] + a_at;
@@ -70,17 +65,17 @@ INLINE void ForRows(long n, F&& f, long first = 0) {
   }
 }
 
-// All n rows of one panel, or of two side by side: out = start + a w.
-template <int PANELS>
-INLINE void MultiplyPanel(long n, const float* const* a, const float* w, long apart, long K, const float* const* start,
+// All n rows: out = start + a w, for the columns of N vectors; more than a panel has for single rows alone.
+template <int N>
+void MultiplyPanel(long n, const float* const* a, const float* w, long apart, long K, const float* const* start,
                           long start_at, float* const* out, long out_at) {
   long k = 0;
   do {
     const long depth = std::min(kDepth, K - k);
-    ForRows<PANELS == 1 ? kRows : 1>(n, [&](auto rows, long r) __attribute__((always_inline)) {
+    ForRows<N <= 4 ? kRows : 1>(n, [&](auto rows, long r) __attribute__((always_inline)) {
       constexpr int R = decltype(rows)::value;
       // After the first piece the sums go on from where they lie.
-      Multiply<R, PANELS>(a + r, k, w + k * kColumns, apart, depth, k ? out + r : start ? start + r : nullptr,
+      Multiply<R, N>(a + r, k, w + k * kColumns, apart, depth, k ? out + r : start ? start + r : nullptr,
                           k ? out_at : start_at, out + r, out_at);
     });
     k += depth;

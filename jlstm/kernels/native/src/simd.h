@@ -1,10 +1,7 @@
-// Vectors of kLanes floats, and the activations on them. A .cc file names its instruction set and defines kLanes first.
+// Vectors of kLanes floats, and the activations on them. A .cc file includes call.h, names its
+// instruction set and defines kLanes first.
 
 #pragma once
-
-#include <cmath>
-#include <cstdint>
-#include <cstring>
 
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 32")
