@@ -103,7 +103,7 @@ def is_text(node: ast.expr) -> bool:
 
 
 def test_the_library_is_small():
-    bounds = {"native": 434, "convert": 0}  # the C++ beside the native kernel's Python is not counted
+    bounds = {"native": 439, "convert": 0}  # the C++ beside the native kernel's Python is not counted
     lines = dict.fromkeys(bounds, 0) | {"": 0}
     for path in LIBRARY:
         lines[path.parent.name if path.parent.name in bounds else ""] += lines_of_code(path)

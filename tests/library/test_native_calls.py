@@ -74,6 +74,12 @@ def test_available(monkeypatch):
         jlstm.unroll(cell, params, x[:, :2], backend="native")
 
 
+def test_an_instruction_set_that_is_not_here_is_an_error(monkeypatch):
+    monkeypatch.setenv("JLSTM_NATIVE_TARGET", "sse9")
+    with pytest.raises(ValueError, match=r"^kernels: JLSTM_NATIVE_TARGET: expected one of .*'portable', got 'sse9'\.$"):
+        load.__wrapped__()
+
+
 def test_without_the_library_jax_computes(monkeypatch):
     """As after an installation without a compiler."""
     cell, params, x = lstm("float32")

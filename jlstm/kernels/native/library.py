@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 from pathlib import Path
 
 import jax
+
+from jlstm import checks
 
 LIBRARY = Path(__file__).with_name("libjlstm_native.so")
 HANDLERS = ("jlstm_lstm_forward", "jlstm_lstm_backward")
@@ -14,14 +17,20 @@ HANDLERS = ("jlstm_lstm_forward", "jlstm_lstm_backward")
 
 @functools.cache
 def load() -> tuple[str | None, str]:
-    """Load the library once: (the instruction set, ""), or (None, why it cannot be used)."""
+    """Load the library once: (the instruction set, ""), or (None, why it cannot be used).
+
+    Raises ValueError if `JLSTM_NATIVE_TARGET` names no instruction set of this processor.
+    """
     if not LIBRARY.exists():
         return None, "it was not built: pip found no C++ compiler when it installed jlstm"
     try:
         library = ctypes.CDLL(str(LIBRARY))
     except OSError as error:
         return None, f"it does not load: {error}"
+    library.jlstm_native_targets.restype = ctypes.c_char_p
+    targets = tuple(library.jlstm_native_targets().decode().split())
+    named = os.environ.get("JLSTM_NATIVE_TARGET") or targets[0]
+    checks.choice("kernels", "JLSTM_NATIVE_TARGET", named, targets)
     for name in HANDLERS:
         jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(getattr(library, name)), platform="cpu")
-    library.jlstm_native_target.restype = ctypes.c_char_p
-    return library.jlstm_native_target().decode(), ""
+    return named, ""

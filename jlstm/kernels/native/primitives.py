@@ -5,7 +5,8 @@
 - `backward` is the transpose of `tangent`.
 
 On a CPU, `forward` and `backward` call the library. `tangent`, the derivatives of `backward`, other platforms and
-`jax.export` use `kernels.hoisted`, where `backward` computes the forward pass again. A `vmap` over examples makes the batch larger; one over weights makes M larger.
+`jax.export` use `kernels.hoisted`, where `backward` computes the forward pass again. A `vmap` over examples makes the
+batch larger; one over weights makes M larger.
 """
 
 from __future__ import annotations

@@ -33,25 +33,31 @@ class XlaPool : public Pool {
   ffi::ThreadPool pool_;
 };
 
-// The best instruction set that this processor has; JLSTM_NATIVE_TARGET names a lower one.
-Target ChooseTarget() {
-  std::vector<Target> targets;
+// The instruction sets that this processor has, the best one first.
+const std::vector<Target>& Targets() {
+  static const std::vector<Target> targets = [] {
+    std::vector<Target> found;
 #if defined(__x86_64__)
-  __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")) targets.push_back(Avx512());
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) targets.push_back(Avx2());
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")) found.push_back(Avx512());
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found.push_back(Avx2());
 #endif
-  targets.push_back(Portable());
-  const char* named = std::getenv("JLSTM_NATIVE_TARGET");
-  for (const Target& target : targets) {
-    if (!named || !*named || std::string(named) == target.name) return target;
-  }
-  return targets.front();
+    found.push_back(Portable());
+    return found;
+  }();
+  return targets;
 }
 
+// The one that JLSTM_NATIVE_TARGET names, else the best. Python checks the name.
 const Target& Chosen() {
-  static const Target target = ChooseTarget();
-  return target;
+  static const Target& chosen = []() -> const Target& {
+    const char* named = std::getenv("JLSTM_NATIVE_TARGET");
+    for (const Target& target : Targets()) {
+      if (named && std::string(named) == target.name) return target;
+    }
+    return Targets().front();
+  }();
+  return chosen;
 }
 
 std::string Text(ffi::Span<const int64_t> shape) {
@@ -183,7 +189,15 @@ ffi::Error RunBackward(ffi::ThreadPool threads, Floats<4> x, Floats<4> w_ih, Flo
 }  // namespace
 }  // namespace jlstm
 
-extern "C" __attribute__((visibility("default"))) const char* jlstm_native_target() { return jlstm::Chosen().name; }
+// The names of the instruction sets that this processor has, separated by spaces, the best one first.
+extern "C" __attribute__((visibility("default"))) const char* jlstm_native_targets() {
+  static const std::string names = [] {
+    std::string joined;
+    for (const jlstm::Target& target : jlstm::Targets()) joined += std::string(joined.empty() ? "" : " ") + target.name;
+    return joined;
+  }();
+  return names.c_str();
+}
 
 // Registered by Python under the names of the symbols.
 extern "C" {
