@@ -58,7 +58,7 @@ void ForwardRows(const Sizes& n, const Forward& f, const float* w_ih, const floa
     if (f.last) Copy(f.last0 + (first + r) * H, f.last + (first + r) * H, H);
   }
   std::vector<long> row(steps * rows), begin(steps + 1);  // the rows that are valid, one step after the other
-  std::vector<const float*> x(steps * rows), h_of(rows), z_of(rows), bias_of(steps * rows, bias);
+  std::vector<const float*> x(steps * rows), h_of(rows), bias_of(steps * rows, bias);
   std::vector<float*> inputs_of(steps * rows), sums_of(rows);
   for (long i = 0; i < steps * rows; i++) inputs_of[i] = inputs + i * P * kColumns;
   for (long i = 0; i < rows; i++) sums_of[i] = sums + i * 2 * kColumns;

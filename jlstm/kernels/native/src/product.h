@@ -1,7 +1,7 @@
 // Matrix products in panels of 4 vectors: the micro-kernel, the loops around it, and the packing of weights.
 //
-// One number of a result is one chain of multiply-adds in the order of k, whatever the number of rows beside it. So the
-// result is the same bit for bit however rows are shared out over threads.
+// One number of a result is one chain of multiply-adds for each piece of k, in order, whatever the number of rows beside
+// it. So the result is the same bit for bit however rows are shared out over threads.
 
 #pragma once
 
@@ -38,7 +38,7 @@ INLINE void Multiply(const float* const* a, long a_at, const float* w, long apar
   const float* row[ROWS];
   UNROLL for (int r = 0; r < ROWS; r++) row[r] = a[r] + a_at;
   UNROLL for (int r = 0; r < ROWS; r++) {
-    UNROLL for (int j = 0; j < N; j++) sum[r][j] = start ? Load(start[r] + start_at + j * kLanes) : Vector{};
+    UNROLL for (int j = 0; j < N; j++) sum[r][j] = Vector{};
   }
   for (long k = 0; k < K; k++, w += kColumns) {
     UNROLL for (int j = 0; j < N; j++) {
@@ -47,7 +47,11 @@ INLINE void Multiply(const float* const* a, long a_at, const float* w, long apar
     }
   }
   UNROLL for (int r = 0; r < ROWS; r++) {
-    UNROLL for (int j = 0; j < N; j++) Store(out[r] + out_at + j * kLanes, sum[r][j]);
+    UNROLL for (int j = 0; j < N; j++) {
+      // Added at the end: the rounding of a long product is that of its pieces and of their number, not of its length.
+      const Vector total = start ? Load(start[r] + start_at + j * kLanes) + sum[r][j] : sum[r][j];
+      Store(out[r] + out_at + j * kLanes, total);
+    }
   }
 }
 
@@ -74,7 +78,7 @@ void MultiplyPanel(long n, const float* const* a, const float* w, long apart, lo
     const long depth = std::min(kDepth, K - k);
     ForRows<N <= 4 ? kRows : 1>(n, [&](auto rows, long r) __attribute__((always_inline)) {
       constexpr int R = decltype(rows)::value;
-      // After the first piece the sums go on from where they lie.
+      // After the first piece, to what lies there already.
       Multiply<R, N>(a + r, k, w + k * kColumns, apart, depth, k ? out + r : start ? start + r : nullptr,
                           k ? out_at : start_at, out + r, out_at);
     });
