@@ -64,6 +64,24 @@ def test_transforms(name):
     both(lambda backend, p, x: TRANSFORMS[name](loss(backend, cell, options), p, x), params, x)
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+def test_truncation(reverse):
+    """The gradient stops where it stops with "scan", with resets at the same steps, and in every member of a vmap."""
+    cell, params, x = lstm("float32")
+    options = dict(ALL, reverse=reverse, truncate_every=2)
+
+    def gradients(backend, params, x, t):
+        return jax.grad(lambda p, x: loss(backend, cell, dict(options, t=t))(p, x), (0, 1))(params, x)
+
+    def f(backend, params, x):
+        return gradients(backend, params, x, 1), jax.vmap(lambda t: gradients(backend, params, x, t))(jnp.arange(3))
+
+    both(f, params, x)
+    whole = jax.grad(loss("native", cell, dict(ALL, reverse=reverse)))(params, x)
+    with pytest.raises(AssertionError):  # the gradient is another one
+        near(gradients("native", params, x, 1)[0], whole, 1e-3)
+
+
 def test_vmap_folds_examples_into_the_batch():
     """A vmap over examples is one call with a larger batch, and so is its gradient; time-major, too."""
     cell, params, x = lstm("float32")
