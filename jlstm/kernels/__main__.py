@@ -3,4 +3,4 @@
 from jlstm.kernels import available
 
 for name, reason in available().items():
-    print(f"{name:12} {'yes' if reason is None else 'no: ' + reason}")
+    print(f"{name:12} {'yes' if reason is None else 'no: it ' + reason}")

@@ -17,7 +17,7 @@ from small import RAGGED, B, D, H, T, equal, lstm, near, problem, total, value
 import jlstm
 from jlstm.kernels.native import load
 
-pytestmark = pytest.mark.skipif(load()[0] is None, reason=f"the native kernel: {load()[1]}")
+pytestmark = pytest.mark.skipif(load()[0] is None, reason=f"the native kernel {load()[1]}")
 ALL = dict(RAGGED, return_sequences=True)
 
 

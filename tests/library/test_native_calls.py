@@ -13,7 +13,7 @@ import jlstm
 from jlstm.kernels import available
 from jlstm.kernels.native import calls, load, primitives
 
-pytestmark = pytest.mark.skipif(load()[0] is None, reason=f"the native kernel: {load()[1]}")
+pytestmark = pytest.mark.skipif(load()[0] is None, reason=f"the native kernel {load()[1]}")
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_one_row_of_a_large_weight_is_left_to_xla(rows, units, chosen):
 def test_available(monkeypatch):
     assert available() == dict.fromkeys(("scan", "hoisted", "associative", "native"))
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert available()["native"] == "it runs on a CPU, and JAX's default here is gpu"
+    assert available()["native"] == "runs on a CPU, and JAX's default here is gpu"
     cell, params, x = lstm("float32")
     with pytest.raises(NotImplementedError, match="'native' runs on a CPU, and JAX's default here is gpu"):
         jlstm.unroll(cell, params, x[:, :2], backend="native")
@@ -85,10 +85,10 @@ def test_without_the_library_jax_computes(monkeypatch):
     cell, params, x = lstm("float32")
     want = jlstm.unroll(cell, params, x)
     jax.clear_caches()
-    monkeypatch.setattr(sys.modules["jlstm.kernels.native"], "load", lambda: (None, "it was not built"))
+    monkeypatch.setattr(sys.modules["jlstm.kernels.native"], "load", lambda: (None, "was not built"))
     assert "jlstm_lstm_" not in jax.jit(functools.partial(jlstm.unroll, cell)).lower(params, x).as_text()
     near(jlstm.unroll(cell, params, x), want, 1e-6)
-    with pytest.raises(NotImplementedError, match="'native' it was not built"):
+    with pytest.raises(NotImplementedError, match="'native' was not built"):
         jlstm.unroll(cell, params, x, backend="native")
     jax.clear_caches()
 

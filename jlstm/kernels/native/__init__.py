@@ -21,7 +21,7 @@ from jlstm.kernels.native.library import load
 from jlstm.kernels.scan import Carry, Fixed, Options, Steps
 from jlstm.types import Array, Cell, Params, State, Y, is_symbolic
 
-__all__ = ["is_slow", "load", "native", "refusal"]
+__all__ = ["absence", "is_slow", "load", "native", "refusal"]
 
 
 def refusal(cell: Cell, params: Params, state: State, x: Array) -> str | None:
@@ -34,14 +34,15 @@ def refusal(cell: Cell, params: Params, state: State, x: Array) -> str | None:
         return "runs float32 alone"
     if is_symbolic((params, state, x)):
         return "needs static sizes"
-    if jax.default_backend() != "cpu":
-        return f"runs on a CPU, and JAX's default here is {jax.default_backend()}"
     if not all(is_local(a) for a in jax.tree.leaves((state, x))):
         return "runs arrays of one device, or inside shard_map"
-    return load()[1] or None
+    return absence()
 
 
-LARGE = 2**19  # numbers of a recurrent weight, 2 MiB
+def absence() -> str | None:
+    """Tell why no call can use the native kernel here; None if one can."""
+    default = jax.default_backend()
+    return load()[1] or None if default == "cpu" else f"runs on a CPU, and JAX's default here is {default}"
 
 
 def is_slow(params: Params, x: Array) -> bool:
@@ -49,7 +50,7 @@ def is_slow(params: Params, x: Array) -> bool:
 
     At B = 1, forward + backward, "hoisted" takes 1.19 (H = 256), 0.75 (H = 512) and 0.77 (H = 1024) times as long.
     """
-    return math.prod(x.shape[1:-1]) == 1 and params.w_hh.size > LARGE
+    return math.prod(x.shape[1:-1]) == 1 and params.w_hh.size > 2**19  # 2 MiB
 
 
 def is_local(a: Array) -> bool:

@@ -6,7 +6,7 @@ Every array leads with M, the members of a `vmap` over weights. An optional arra
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -63,8 +63,7 @@ class Kept(NamedTuple):
     cs: Array  # [M, B, T, HP]
 
 
-FLAGS = ("valid", "reset", "cut")
-FLOATS = tuple(name for name in Inputs._fields if name not in FLAGS)
+FLOATS = tuple(name for name in Inputs._fields if name not in ("valid", "reset", "cut"))
 """The inputs that have a gradient."""
 
 UNITS = 16
@@ -109,21 +108,25 @@ def backward_shapes(with_x: bool, inputs: Inputs) -> list[Shape]:
 # ---- the library
 
 
+def shared(inputs: Inputs) -> list[Array]:
+    """The arguments that both calls begin with."""
+    return [a for name, a in inputs._asdict().items() if name not in ("b", "cut", "last")]
+
+
 def forward_native(*args: Array, form: Form, train: bool) -> list[Array]:
     inputs = Inputs(*args)
     shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in forward_shapes(form, train, inputs)]
-    given = [a for name, a in inputs._asdict().items() if name != "cut"]
-    return list(jax.ffi.ffi_call("jlstm_lstm_forward", shapes)(*given, **form.attributes()))
+    arrays = [*shared(inputs), inputs.b, inputs.last]
+    return list(jax.ffi.ffi_call("jlstm_lstm_forward", shapes)(*arrays, **form.attributes()))
 
 
 def backward_native(*args: Array, form: Form, with_x: bool) -> list[Array]:
     inputs, (y, gates, cs), (dy, dh, dc) = split(args)
     dy, dlast = (dy, absent(3, len(dh))) if form.sequence else (absent(4, len(dh)), dy)
     shapes = [jax.ShapeDtypeStruct(s, jnp.float32) for s in (gates.shape, *backward_shapes(with_x, inputs))]
-    given = [a for name, a in inputs._asdict().items() if name not in ("b", "last")]
-    arrays = [*given, y, cs, gates, dy, dlast, dh, dc]
+    arrays = [*shared(inputs), inputs.cut, y, cs, gates, dy, dlast, dh, dc]
     # The gates' buffer becomes that of dz.
-    call = jax.ffi.ffi_call("jlstm_lstm_backward", shapes, input_output_aliases={len(given) + 2: 0})
+    call = jax.ffi.ffi_call("jlstm_lstm_backward", shapes, input_output_aliases={len(arrays) - 5: 0})
     return list(call(*arrays, **form.attributes()))[1:]
 
 
@@ -153,6 +156,15 @@ def reference(form: Form, inputs: Inputs) -> list[Array]:
     return jax.vmap(member)(inputs)
 
 
+def in_terms_of(names: Sequence[str], form: Form, inputs: Inputs) -> tuple[Callable[..., list[Array]], list[Array]]:
+    """Return `reference` as a function of the inputs of these names, and their values."""
+
+    def f(*values: Array) -> list[Array]:
+        return reference(form, inputs._replace(**dict(zip(names, values, strict=True))))
+
+    return f, [getattr(inputs, name) for name in names]
+
+
 def forward_reference(*args: Array, form: Form, train: bool) -> list[Array]:
     """The backward pass in JAX keeps nothing: there are zeros in place of what it would read."""
     inputs = Inputs(*args)
@@ -164,18 +176,11 @@ def forward_reference(*args: Array, form: Form, train: bool) -> list[Array]:
 def tangent_reference(*args: Array, form: Form, perturbed: tuple[str, ...]) -> list[Array]:
     """Linear in the tangents, which are those of the inputs named in `perturbed`."""
     inputs, _, tangents = split(args)
-
-    def f(*values: Array) -> list[Array]:
-        return reference(form, inputs._replace(**dict(zip(perturbed, values, strict=True))))
-
-    return jax.jvp(f, [getattr(inputs, name) for name in perturbed], tangents)[1]
+    return jax.jvp(*in_terms_of(perturbed, form, inputs), tangents)[1]
 
 
 def backward_reference(*args: Array, form: Form, with_x: bool) -> list[Array]:
     inputs, _, cotangents = split(args)
-
-    def f(*values: Array) -> list[Array]:
-        return reference(form, inputs._replace(**dict(zip(FLOATS, values, strict=True))))
-
-    dx, *others = jax.vjp(f, *[getattr(inputs, name) for name in FLOATS])[1](cotangents)
+    f, values = in_terms_of(FLOATS, form, inputs)
+    dx, *others = jax.vjp(f, *values)[1](cotangents)
     return [dx if with_x else dx[:, :0, :0], *others]

@@ -22,11 +22,11 @@ def load() -> tuple[str | None, str]:
     Raises ValueError if `JLSTM_NATIVE_TARGET` names no instruction set of this processor.
     """
     if not LIBRARY.exists():
-        return None, "it was not built: pip found no C++ compiler when it installed jlstm"
+        return None, "was not built: install a C++ compiler, such as g++, and then jlstm again"
     try:
         library = ctypes.CDLL(str(LIBRARY))
     except OSError as error:
-        return None, f"it does not load: {error}"
+        return None, f"does not load: {error}"
     library.jlstm_native_targets.restype = ctypes.c_char_p
     targets = tuple(library.jlstm_native_targets().decode().split())
     named = os.environ.get("JLSTM_NATIVE_TARGET") or targets[0]

@@ -78,13 +78,9 @@ backward = primitive(
 # ---- derivatives
 
 
-def is_zero(tangent: Any) -> bool:
-    return type(tangent) is ad.Zero
-
-
 def forward_jvp(primals: Any, tangents: Any, *, form: Form, train: bool) -> tuple[list[Array], list[Any]]:
     y, last, h, c, gates, cs = forward.bind(*primals, form=form, train=True)
-    given = {n: t for n, t in zip(Inputs._fields, tangents, strict=True) if n in FLOATS and not is_zero(t)}
+    given = {n: t for n, t in zip(Inputs._fields, tangents, strict=True) if n in FLOATS and type(t) is not ad.Zero}
     δy, δh, δc = tangent.bind(*primals, y, gates, cs, *given.values(), form=form, perturbed=tuple(given))
     if not train:
         gates, cs = gates[:, :0, :0], cs[:, :0, :0]
@@ -97,7 +93,7 @@ def forward_jvp(primals: Any, tangents: Any, *, form: Form, train: bool) -> tupl
 def jvp_in_jax(f: Callable[..., list[Array]], primals: Any, tangents: Any, **params: Any) -> Any:
     """The derivative of f, which does not read `Kept`."""
     kept = range(len(Inputs._fields), len(Inputs._fields) + len(Kept._fields))
-    moved = [n for n, t in enumerate(tangents) if not is_zero(t) and n not in kept]
+    moved = [n for n, t in enumerate(tangents) if type(t) is not ad.Zero and n not in kept]
 
     def of_moved(*values: Array) -> list[Array]:
         args = list(primals)

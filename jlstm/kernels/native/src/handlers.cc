@@ -73,9 +73,8 @@ class Checks {
   template <class B>
   auto* Get(const char* name, B& buffer, std::vector<int64_t> shape) {
     const auto got = buffer.dimensions();
-    if (error_.empty() && !std::equal(got.begin(), got.end(), shape.begin(), shape.end())) {
-      error_ = "jlstm: native: " + std::string(name) + ": expected " + Text({shape.data(), shape.size()}) + ", got " +
-               Text(got) + ".";
+    if (!std::equal(got.begin(), got.end(), shape.begin(), shape.end())) {
+      Fail(std::string(name) + ": expected " + Text({shape.data(), shape.size()}) + ", got " + Text(got) + ".");
     }
     return buffer.typed_data();
   }
@@ -86,6 +85,9 @@ class Checks {
     return buffer.element_count() == 0 ? nullptr : Get(name, buffer, std::move(shape));
   }
 
+  void Fail(const std::string& message) {
+    if (error_.empty()) error_ = "jlstm: native: " + message;
+  }
   bool failed() const { return !error_.empty(); }
   ffi::Error error() const { return ffi::Error::InvalidArgument(error_); }
 
@@ -111,27 +113,44 @@ ffi::Error Run(ffi::ThreadPool threads, F&& f) {
   return ffi::Error::Success();
 }
 
-ffi::Error RunForward(ffi::ThreadPool threads, Floats<4> x, Floats<4> w_ih, Floats<4> w_hh, Floats<3> b, Floats<3> h0,
-                      Floats<3> c0, Floats<3> origin_h, Floats<3> origin_c, Flags<3> valid, Flags<3> reset, Floats<3> last0,
-                      Result<4> y, Result<3> last, Result<3> hT, Result<3> cT, Result<4> gates, Result<4> cs,
-                      bool reverse, bool time_major, float clip) {
-  const Sizes n = SizesOf(x, w_hh, reverse, time_major, clip);
-  const long first = time_major ? n.T : n.B, second = time_major ? n.B : n.T, HP = Padded(n.H);
-  const std::vector<int64_t> state{n.M, n.B, n.H}, steps{n.M, first, second};
-  Checks checks;
-  Forward f{};
-  if (n.H == 0) return ffi::Error::InvalidArgument("jlstm: native: w_hh: expected at least one unit, got none.");
+// The shape of an array of steps, [M, B, T] or [M, T, B], and of one with features behind.
+std::vector<int64_t> Steps(const Sizes& n) { return {n.M, n.time_major ? n.T : n.B, n.time_major ? n.B : n.T}; }
+std::vector<int64_t> Steps(const Sizes& n, long features) {
+  auto shape = Steps(n);
+  shape.push_back(features);
+  return shape;
+}
+
+// Check the arguments that both handlers begin with, and put them into the call.
+template <class Call>
+Call Begin(Checks& checks, const Sizes& n, Floats<4>& x, Floats<4>& w_ih, Floats<4>& w_hh, Floats<3>& h0, Floats<3>& c0,
+           Floats<3>& origin_h, Floats<3>& origin_c, Flags<3>& valid, Flags<3>& reset) {
+  const std::vector<int64_t> state{n.M, n.B, n.H}, steps = Steps(n);
+  Call f{};
+  if (n.H == 0) checks.Fail("w_hh: expected at least one unit, got none.");
   f.x = x.typed_data();
   f.w_ih = checks.Get("w_ih", w_ih, {n.M, n.D, 4, n.H});
   f.w_hh = checks.Get("w_hh", w_hh, {n.M, n.H, 4, n.H});
-  f.b = checks.Get("b", b, {n.M, 4, n.H});
   f.h0 = checks.Get("h0", h0, state);
   f.c0 = checks.Get("c0", c0, state);
   f.valid = reinterpret_cast<const uint8_t*>(checks.GetOptional("valid", valid, steps));
   f.reset = reinterpret_cast<const uint8_t*>(checks.GetOptional("reset", reset, steps));
   f.origin_h = f.reset ? checks.Get("origin_h", origin_h, state) : nullptr;
   f.origin_c = f.reset ? checks.Get("origin_c", origin_c, state) : nullptr;
-  f.y = checks.GetOptional("y", *y, {n.M, first, second, n.H});
+  return f;
+}
+
+ffi::Error RunForward(ffi::ThreadPool threads, Floats<4> x, Floats<4> w_ih, Floats<4> w_hh, Floats<3> h0, Floats<3> c0,
+                      Floats<3> origin_h, Floats<3> origin_c, Flags<3> valid, Flags<3> reset, Floats<3> b,
+                      Floats<3> last0, Result<4> y, Result<3> last, Result<3> hT, Result<3> cT, Result<4> gates,
+                      Result<4> cs, bool reverse, bool time_major, float clip) {
+  const Sizes n = SizesOf(x, w_hh, reverse, time_major, clip);
+  const std::vector<int64_t> state{n.M, n.B, n.H};
+  const long HP = Padded(n.H);
+  Checks checks;
+  auto f = Begin<Forward>(checks, n, x, w_ih, w_hh, h0, c0, origin_h, origin_c, valid, reset);
+  f.b = checks.Get("b", b, {n.M, 4, n.H});
+  f.y = checks.GetOptional("y", *y, Steps(n, n.H));
   f.last = checks.GetOptional("last", *last, state);
   f.last0 = f.last ? checks.Get("last0", last0, state) : nullptr;
   f.hT = checks.Get("hT", *hT, state);
@@ -149,30 +168,19 @@ ffi::Error RunBackward(ffi::ThreadPool threads, Floats<4> x, Floats<4> w_ih, Flo
                        Result<3> dh0, Result<3> dc0, Result<3> dorigin_h, Result<3> dorigin_c, Result<3> dlast0,
                        bool reverse, bool time_major, float clip) {
   const Sizes n = SizesOf(x, w_hh, reverse, time_major, clip);
-  const long first = time_major ? n.T : n.B, second = time_major ? n.B : n.T, HP = Padded(n.H);
-  const std::vector<int64_t> state{n.M, n.B, n.H}, steps{n.M, first, second}, inside{n.M, n.B, n.T, 4 * HP};
+  const std::vector<int64_t> state{n.M, n.B, n.H}, inside{n.M, n.B, n.T, 4 * Padded(n.H)};
   Checks checks;
-  Backward f{};
-  if (n.H == 0) return ffi::Error::InvalidArgument("jlstm: native: w_hh: expected at least one unit, got none.");
-  f.x = x.typed_data();
-  f.w_ih = checks.Get("w_ih", w_ih, {n.M, n.D, 4, n.H});
-  f.w_hh = checks.Get("w_hh", w_hh, {n.M, n.H, 4, n.H});
-  f.h0 = checks.Get("h0", h0, state);
-  f.c0 = checks.Get("c0", c0, state);
-  f.valid = reinterpret_cast<const uint8_t*>(checks.GetOptional("valid", valid, steps));
-  f.reset = reinterpret_cast<const uint8_t*>(checks.GetOptional("reset", reset, steps));
-  f.origin_h = f.reset ? checks.Get("origin_h", origin_h, state) : nullptr;
-  f.origin_c = f.reset ? checks.Get("origin_c", origin_c, state) : nullptr;
+  auto f = Begin<Backward>(checks, n, x, w_ih, w_hh, h0, c0, origin_h, origin_c, valid, reset);
   f.cut = reinterpret_cast<const uint8_t*>(checks.GetOptional("cut", cut, {n.M, n.T}));
-  f.y = checks.Get("y", y, {n.M, first, second, n.H});
-  f.cs = checks.Get("cs", cs, {n.M, n.B, n.T, HP});
+  f.y = checks.Get("y", y, Steps(n, n.H));
+  f.cs = checks.Get("cs", cs, {n.M, n.B, n.T, Padded(n.H)});
   checks.Get("gates", gates, inside);
-  f.dy = checks.GetOptional("dy", dy, {n.M, first, second, n.H});
+  f.dy = checks.GetOptional("dy", dy, Steps(n, n.H));
   f.dlast = checks.GetOptional("dlast", dlast, state);
   f.dhT = checks.Get("dhT", dhT, state);
   f.dcT = checks.Get("dcT", dcT, state);
   f.dz = checks.Get("dz", *dz, inside);
-  f.dx = checks.GetOptional("dx", *dx, {n.M, first, second, n.D});
+  f.dx = checks.GetOptional("dx", *dx, Steps(n, n.D));
   f.dw_ih = checks.Get("dw_ih", *dw_ih, {n.M, n.D, 4, n.H});
   f.dw_hh = checks.Get("dw_hh", *dw_hh, {n.M, n.H, 4, n.H});
   f.db = checks.Get("db", *db, {n.M, 4, n.H});
@@ -204,20 +212,28 @@ extern "C" {
 __attribute__((visibility("default"))) XLA_FFI_Error* jlstm_lstm_forward(XLA_FFI_CallFrame*);
 __attribute__((visibility("default"))) XLA_FFI_Error* jlstm_lstm_backward(XLA_FFI_CallFrame*);
 }
+namespace {
+
+auto BeginBinding() {
+  return ffi::Ffi::Bind()
+      .Ctx<ffi::ThreadPool>()
+      .Arg<jlstm::Floats<4>>()  // x
+      .Arg<jlstm::Floats<4>>()  // w_ih
+      .Arg<jlstm::Floats<4>>()  // w_hh
+      .Arg<jlstm::Floats<3>>()  // h0
+      .Arg<jlstm::Floats<3>>()  // c0
+      .Arg<jlstm::Floats<3>>()  // origin_h
+      .Arg<jlstm::Floats<3>>()  // origin_c
+      .Arg<jlstm::Flags<3>>()   // valid
+      .Arg<jlstm::Flags<3>>();  // reset
+}
+
+}  // namespace
+
 XLA_FFI_DEFINE_HANDLER_SYMBOL(
     jlstm_lstm_forward, jlstm::RunForward,
-    ffi::Ffi::Bind()
-        .Ctx<ffi::ThreadPool>()
-        .Arg<jlstm::Floats<4>>()   // x
-        .Arg<jlstm::Floats<4>>()   // w_ih
-        .Arg<jlstm::Floats<4>>()   // w_hh
+    BeginBinding()
         .Arg<jlstm::Floats<3>>()   // b
-        .Arg<jlstm::Floats<3>>()   // h0
-        .Arg<jlstm::Floats<3>>()   // c0
-        .Arg<jlstm::Floats<3>>()   // origin_h
-        .Arg<jlstm::Floats<3>>()   // origin_c
-        .Arg<jlstm::Flags<3>>()    // valid
-        .Arg<jlstm::Flags<3>>()    // reset
         .Arg<jlstm::Floats<3>>()   // last0
         .Ret<jlstm::Floats<4>>()   // y
         .Ret<jlstm::Floats<3>>()   // last
@@ -231,17 +247,7 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(
     jlstm_lstm_backward, jlstm::RunBackward,
-    ffi::Ffi::Bind()
-        .Ctx<ffi::ThreadPool>()
-        .Arg<jlstm::Floats<4>>()   // x
-        .Arg<jlstm::Floats<4>>()   // w_ih
-        .Arg<jlstm::Floats<4>>()   // w_hh
-        .Arg<jlstm::Floats<3>>()   // h0
-        .Arg<jlstm::Floats<3>>()   // c0
-        .Arg<jlstm::Floats<3>>()   // origin_h
-        .Arg<jlstm::Floats<3>>()   // origin_c
-        .Arg<jlstm::Flags<3>>()    // valid
-        .Arg<jlstm::Flags<3>>()    // reset
+    BeginBinding()
         .Arg<jlstm::Flags<2>>()    // cut
         .Arg<jlstm::Floats<4>>()   // y
         .Arg<jlstm::Floats<4>>()   // cs
