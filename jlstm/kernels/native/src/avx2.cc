@@ -5,7 +5,8 @@
 #if defined(__x86_64__)
 #pragma GCC target("avx2,fma")
 constexpr int kLanes = 8;
-#include "lstm.h"
+#include "backward.h"
+#include "forward.h"
 
 jlstm::Target jlstm::Avx2() { return {"avx2", RunForward, RunBackward}; }
 #endif

@@ -5,7 +5,8 @@
 #if defined(__x86_64__)
 #pragma GCC target("avx512f,avx512dq,fma")
 constexpr int kLanes = 16;
-#include "lstm.h"
+#include "backward.h"
+#include "forward.h"
 
 jlstm::Target jlstm::Avx512() { return {"avx512", RunForward, RunBackward}; }
 #endif

@@ -3,6 +3,7 @@
 #include "call.h"
 
 constexpr int kLanes = 4;
-#include "lstm.h"
+#include "backward.h"
+#include "forward.h"
 
 jlstm::Target jlstm::Portable() { return {"portable", RunForward, RunBackward}; }
